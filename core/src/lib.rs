@@ -3,6 +3,8 @@
 //! Layers, each knowing only those before it: [`id`] and [`model`]; the pure modules; `store` and
 //! `router`, blind to each other; [`network`]; [`session`]; [`home`], which is what the API holds.
 
+pub mod certificate;
+pub mod group;
 pub mod home;
 pub mod id;
 pub mod metrics;
