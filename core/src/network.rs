@@ -1,15 +1,250 @@
-//! The NetworkLayer.
+//! The NetworkLayer: joins the router, the groups and the vault in background tasks.
+//!
+//! What goes between servers is decided here and in the pure modules; sockets belong to the router,
+//! SQL to the store. Each step is one transaction; nothing leaves before it is durable.
 
-use std::net::SocketAddr;
+mod adopt;
+mod admit;
+mod commit;
+mod config;
+mod custody;
+mod dial;
+mod groups;
+mod handshake;
+mod health;
+mod housekeeping;
+mod intake;
+mod join;
+mod link;
+mod misbehaviour;
+mod pump;
+mod repair;
+mod seal;
+mod tip;
 
-/// The peer side of a session.
-#[derive(Clone, Debug)]
-pub struct NetworkConfig {
-    /// Where routers listen, multiaddr text; port 0: a free one, kept across restarts; another: the first of a range.
-    pub peer_listen: String,
-    /// Multiaddrs announced instead of the listening ones.
-    pub announce: Vec<String>,
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+pub(crate) use adopt::{add_member, end_membership};
+pub use config::NetworkConfig;
+use ed25519_dalek::SigningKey;
+pub use groups::{Slot, SlotError};
+pub use handshake::IntroductionError;
+use tokio::{
+    sync::{Notify, Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use zeroize::Zeroizing;
+
+use crate::{
+    certificate::Certificate,
+    group::identity::DeviceIdentity,
+    id::{AccountId, DeviceId, GroupId},
+    metrics::Metrics,
+    model::PeerState,
+    router::{Address, PeerId, Router, RouterEvent},
+    store::Vault,
+};
+
+/// Requests of peers that are served at a time; more are refused as busy.
+const MAX_SERVED_REQUESTS: usize = 64;
+
+/// The keys of an unlocked account.
+pub struct Keys {
+    /// This device's.
+    pub device: SigningKey,
+    /// Opens letters.
+    pub letter: Zeroizing<[u8; 32]>,
+    /// The device as MLS knows it.
+    pub identity: DeviceIdentity,
 }
 
-#[allow(unused)]
-type Unused = SocketAddr;
+impl Keys {
+    /// The device's certificate.
+    pub fn certificate(&self) -> &Certificate {
+        self.identity.certificate()
+    }
+
+    /// The account.
+    pub fn account(&self) -> AccountId {
+        self.certificate().account
+    }
+
+    /// The device.
+    pub fn device_id(&self) -> DeviceId {
+        self.identity.device()
+    }
+}
+
+/// The running NetworkLayer of a session.
+pub struct Network {
+    pub(crate) keys: Keys,
+    pub(crate) vault: Vault,
+    pub(crate) router: Router,
+    pub(crate) metrics: Metrics,
+    pub(crate) groups: groups::Groups,
+    links: link::Links,
+    tips: tip::Tips,
+    repairs: repair::Repairs,
+    strikes: misbehaviour::Strikes,
+    nonces: admit::Nonces,
+    dialling: dial::Dialling,
+    joining: tokio::sync::Mutex<()>,
+    wake: Wake,
+    served: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    round_trips: Mutex<HashMap<PeerId, Duration>>,
+}
+
+/// Reasons for a background task to look again.
+#[derive(Default)]
+struct Wake {
+    outbox: Notify,
+    dial: Notify,
+    join: Notify,
+    commit: Notify,
+}
+
+impl Network {
+    /// Starts the background tasks.
+    pub fn start(
+        keys: Keys,
+        vault: Vault,
+        router: Router,
+        events: mpsc::Receiver<RouterEvent>,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let network = Arc::new(Self {
+            keys,
+            vault,
+            router,
+            metrics,
+            groups: groups::Groups::default(),
+            links: link::Links::default(),
+            tips: tip::Tips::default(),
+            repairs: repair::Repairs::default(),
+            strikes: misbehaviour::Strikes::default(),
+            nonces: admit::Nonces::default(),
+            dialling: dial::Dialling::default(),
+            joining: tokio::sync::Mutex::new(()),
+            wake: Wake::default(),
+            served: Arc::new(Semaphore::new(MAX_SERVED_REQUESTS)),
+            tasks: TaskTracker::new(),
+            stop,
+            round_trips: Mutex::new(HashMap::new()),
+        });
+        network.spawn("peers", Arc::clone(&network).pump(events));
+        network.spawn("outbox", Arc::clone(&network).seal_outbox());
+        network.spawn("dialler", Arc::clone(&network).keep_connected());
+        network.spawn("tips", Arc::clone(&network).send_tips());
+        network.spawn("repairs", Arc::clone(&network).make_repairs());
+        network.spawn("joins", Arc::clone(&network).finish_joins());
+        network.spawn("commits", Arc::clone(&network).commit_requests());
+        network.spawn("housekeeping", Arc::clone(&network).keep_house());
+        network
+    }
+
+    /// Waits until every task has ended; the stop token must be cancelled.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs a task until it ends or the session stops. A panic ends the session: half a NetworkLayer lies.
+    fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        let work: JoinHandle<()> = self.tasks.spawn({
+            let stop = stop.clone();
+            async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = task => {}
+                }
+            }
+        });
+        self.tasks.spawn(async move {
+            if work.await.is_err_and(|error| error.is_panic()) {
+                tracing::error!(task = name, "a background task panicked; the session stops");
+                stop.cancel();
+            }
+        });
+    }
+
+    /// Runs a task of the session beside the network's own.
+    pub(crate) fn run(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(name, task);
+    }
+
+    /// Waits for the router's own task when stopping.
+    pub(crate) fn track_router(&self, running: JoinHandle<()>) {
+        self.tasks.spawn(async move {
+            let _ = running.await;
+        });
+    }
+
+    /// The addresses others should dial: announced ones instead of the listening ones.
+    pub fn own_addresses(&self) -> Vec<Address> {
+        if self.router.announced().is_empty() {
+            self.router.listen_addresses()
+        } else {
+            self.router.announced().to_vec()
+        }
+    }
+
+    /// The round trip to a peer, as last measured.
+    pub fn round_trip(&self, peer: &PeerId) -> Option<Duration> {
+        self.round_trips.lock().unwrap_or_else(PoisonError::into_inner).get(peer).copied()
+    }
+
+    /// Accounts with a verified connection.
+    pub(crate) fn connected_accounts(&self) -> HashSet<AccountId> {
+        self.links.accounts()
+    }
+
+    /// How many verified peers are connected.
+    pub(crate) fn connected_peers(&self) -> usize {
+        self.links.verified().len()
+    }
+
+    /// The state of the link to a peer.
+    pub(crate) async fn link_state(&self, peer: &PeerId) -> PeerState {
+        if self.links.certificate(peer).is_some() {
+            PeerState::Connected
+        } else if self.router.is_blocked(peer).await {
+            PeerState::Blocked
+        } else if self.dialling.is_dialling(peer) {
+            PeerState::Connecting
+        } else {
+            PeerState::Disconnected
+        }
+    }
+
+    /// Forgets any wait before the next dial of a peer.
+    pub(crate) fn dial_at_once(&self, peer: &PeerId) {
+        self.dialling.at_once(peer);
+    }
+
+    /// The connected devices that are members of a group now.
+    async fn connected_members(&self, slot: &mut Slot) -> Result<Vec<(DeviceId, PeerId)>, SlotError> {
+        let members = slot.members(&self.vault).await?;
+        Ok(self
+            .links
+            .verified()
+            .into_iter()
+            .filter(|(_, device)| members.current(device).is_some())
+            .map(|(peer, device)| (device, peer))
+            .collect())
+    }
+
+    /// Events and Tips of a group changed: others are to be told.
+    fn group_changed(&self, gid: GroupId) {
+        self.tips.soon(gid);
+    }
+}

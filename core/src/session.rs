@@ -2,14 +2,29 @@
 //!
 //! [`Session`] is all that the API knows of the core. Shared by every device of the account.
 
-use std::time::Duration;
+mod author;
+mod invite;
+mod message;
+mod peer;
+mod request;
+mod space;
 
-use uuid::Uuid;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    id::{AccountId, ChannelId, EventId, GroupId, InviteId},
-    model::*,
-    store::StoreError,
+    group::identity::DeviceIdentity,
+    id::AccountId,
+    metrics::Metrics,
+    model::{FeedPage, JoinFailure},
+    network::{Keys, Network, NetworkConfig, SlotError},
+    router::{self, RouterConfig},
+    store::{
+        StoreError, Vault, feed,
+        identity::{Identity, set_listen_port},
+    },
 };
 
 /// Why something about a space was refused.
@@ -99,128 +114,134 @@ pub enum PeerError {
     Store(#[from] StoreError),
 }
 
+/// Why a session could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The router could not listen.
+    #[error("the router could not start: {0}")]
+    Router(String),
+    /// The vault failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<SlotError> for SpaceError {
+    fn from(error: SlotError) -> Self {
+        match error {
+            SlotError::NotAMember => Self::SpaceNotFound,
+            SlotError::Store(error) => Self::Store(error),
+            SlotError::Pruned | SlotError::Group(_) => {
+                tracing::error!(%error, "a group cannot be used");
+                Self::Group
+            }
+        }
+    }
+}
+
+/// Who a session belongs to.
+#[derive(Clone)]
+pub struct Profile {
+    /// The account.
+    pub account: AccountId,
+    /// Folded user name.
+    pub username: String,
+    /// Shown name.
+    pub display_name: String,
+    /// libp2p's text form.
+    pub peer_id: String,
+    /// Where others can dial, each with the peer id.
+    pub listen_addresses: Vec<String>,
+}
+
 /// An unlocked account.
-pub struct Session {}
+pub struct Session {
+    vault: Vault,
+    network: Arc<Network>,
+    sends: mpsc::Sender<message::Waiting>,
+    username: String,
+    display_name: String,
+    stop: CancellationToken,
+}
 
 impl Session {
-    /// Creates a space with a channel `general`.
-    pub async fn create_space(
-        &self,
-        _request: Option<Uuid>,
-        _name: &str,
-        _description: &str,
-    ) -> Result<Space, SpaceError> {
-        unimplemented!()
-    }
-    /// One space.
-    pub async fn space(&self, _space: GroupId) -> Result<Space, SpaceError> {
-        unimplemented!()
-    }
-    /// All spaces, oldest first.
-    pub async fn spaces(&self) -> Result<Vec<Space>, SpaceError> {
-        unimplemented!()
-    }
-    /// Leaves a space.
-    pub async fn leave_space(&self, _request: Option<Uuid>, _space: GroupId) -> Result<(), SpaceError> {
-        unimplemented!()
-    }
-    /// Creates a public channel.
-    pub async fn create_channel(
-        &self,
-        _request: Option<Uuid>,
-        _space: GroupId,
-        _name: &str,
-        _topic: &str,
-    ) -> Result<Channel, SpaceError> {
-        unimplemented!()
-    }
-    /// Channels of a space, oldest first.
-    pub async fn channels(&self, _space: GroupId) -> Result<Vec<Channel>, SpaceError> {
-        unimplemented!()
-    }
-    /// Members of a space, in order of joining.
-    pub async fn members(&self, _space: GroupId) -> Result<Vec<Member>, SpaceError> {
-        unimplemented!()
-    }
-    /// Removes an account from a space.
-    pub async fn remove_member(
-        &self,
-        _request: Option<Uuid>,
-        _space: GroupId,
-        _account: AccountId,
-    ) -> Result<(), SpaceError> {
-        unimplemented!()
-    }
-    /// Makes an invite link.
-    pub async fn create_invite(
-        &self,
-        _request: Option<Uuid>,
-        _space: GroupId,
-        _max_uses: u32,
-        _expires_in: Duration,
-    ) -> Result<Invite, SpaceError> {
-        unimplemented!()
-    }
-    /// Makes an invite unusable.
-    pub async fn revoke_invite(&self, _invite: InviteId) -> Result<(), SpaceError> {
-        unimplemented!()
-    }
-    /// Joins by link.
-    pub async fn join_space(&self, _request: Option<Uuid>, _link: &str) -> Result<Join, SpaceError> {
-        unimplemented!()
+    /// Starts the router and the tasks of an open vault.
+    ///
+    /// # Errors
+    /// [`SessionError`]
+    pub async fn start(
+        vault: Vault,
+        config: NetworkConfig,
+        metrics: Metrics,
+    ) -> Result<Arc<Self>, SessionError> {
+        let identity = Identity::load(vault.read().await?.conn()).await?;
+        let mut router_config = RouterConfig::new(identity.peer_secret.clone(), config.listen);
+        router_config.kept_port = identity.listen_port;
+        router_config.announce = config.announce;
+        let started = router::start(router_config, &metrics).await;
+        let (router, events, running) = started.map_err(|error| SessionError::Router(error.to_string()))?;
+        let port = router.port();
+        if port != identity.listen_port {
+            vault.write(move |tx| Box::pin(async move { set_listen_port(tx, port).await })).await?;
+        }
+        let keys = Keys {
+            identity: DeviceIdentity::new(identity.device.clone(), identity.certificate),
+            device: identity.device,
+            letter: identity.letter_secret,
+        };
+        let stop = CancellationToken::new();
+        let network = Network::start(keys, vault.clone(), router, events, metrics, stop.clone());
+        network.track_router(running);
+        let (sends, queue) = mpsc::channel(message::QUEUE);
+        network.run("sends", message::accept_sends(Arc::clone(&network), queue));
+        Ok(Arc::new(Self {
+            vault,
+            network,
+            sends,
+            username: identity.username,
+            display_name: identity.display_name,
+            stop,
+        }))
     }
 
-    /// Accepts a message for delivery.
-    pub async fn send_message(
-        &self,
-        _request: Option<Uuid>,
-        _channel: ChannelId,
-        _text: &str,
-        _reply_to: Option<EventId>,
-    ) -> Result<Message, MessageError> {
-        unimplemented!()
+    /// Ends the tasks, the router and the vault, in this order.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.network.router.stop().await;
+        self.network.stopped().await;
+        self.vault.close().await;
     }
-    /// A page of history.
-    pub async fn messages(
-        &self,
-        _channel: ChannelId,
-        _page: Page,
-        _limit: u32,
-    ) -> Result<MessagePage, MessageError> {
-        unimplemented!()
+
+    /// Who it belongs to.
+    pub fn profile(&self) -> Profile {
+        Profile {
+            account: self.account(),
+            username: self.username.clone(),
+            display_name: self.display_name.clone(),
+            peer_id: self.network.router.peer_id().to_string(),
+            listen_addresses: self.with_peer_id(&self.network.own_addresses()),
+        }
     }
-    /// One message.
-    pub async fn message(&self, _message: EventId) -> Result<Message, MessageError> {
-        unimplemented!()
+
+    /// Cancelled when the session ends: streams and handlers watch it.
+    pub fn stopped(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     /// The newest seq of the feed; changes whenever rows were added.
-    pub fn feed_seq(&self) -> tokio::sync::watch::Receiver<u64> {
-        unimplemented!()
-    }
-    /// Up to `limit` rows after `after`.
-    pub async fn feed(&self, _after: u64, _limit: u32) -> Result<FeedPage, StoreError> {
-        unimplemented!()
-    }
-    /// Ends when the session does: streams and handlers watch it.
-    pub fn stopped(&self) -> tokio_util::sync::CancellationToken {
-        unimplemented!()
+    pub fn feed_seq(&self) -> watch::Receiver<u64> {
+        self.vault.feed_seq()
     }
 
-    /// Dials a peer, checks who it is, remembers it.
-    pub async fn connect_peer(&self, _address: &str) -> Result<Peer, PeerError> {
-        unimplemented!()
+    /// Up to `limit` rows of the feed after `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn feed(&self, after: u64, limit: u32) -> Result<FeedPage, StoreError> {
+        let mut reader = self.vault.read().await?;
+        feed::page(reader.conn(), self.account(), after, limit).await
     }
-    /// Closes the connection; forgets the peer unless a shared space needs it.
-    pub async fn disconnect_peer(&self, _peer_id: &str) -> Result<(), PeerError> {
-        unimplemented!()
-    }
-    /// All known peers, in a fixed order.
-    pub async fn peers(&self) -> Result<Vec<Peer>, PeerError> {
-        unimplemented!()
-    }
-    /// The account's router.
-    pub async fn network_status(&self) -> Result<NetworkStatus, PeerError> {
-        unimplemented!()
+
+    fn account(&self) -> AccountId {
+        self.network.keys.account()
     }
 }

@@ -33,10 +33,14 @@ CREATE TABLE request (
 ) STRICT;
 CREATE INDEX request_age ON request (created_at);
 
+-- What happened, in order: the event stream. Refers to its subject, never copies content.
 CREATE TABLE feed (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     at INTEGER NOT NULL,
-    change BLOB NOT NULL
+    -- 1 message | 2 delivery | 3 member | 4 space | 5 space gone | 6 channel | 7 join | 8 peer | 9 health
+    kind INTEGER NOT NULL,
+    subject BLOB NOT NULL,
+    detail TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX feed_age ON feed (at);
 
@@ -54,6 +58,7 @@ CREATE TABLE mls_group (
     -- ok | forked | stalled | resyncing | removed
     health TEXT NOT NULL DEFAULT 'ok',
     health_detail TEXT NOT NULL DEFAULT '',
+    health_since INTEGER NOT NULL DEFAULT 0,
     joined_at INTEGER NOT NULL
 ) STRICT;
 
@@ -66,6 +71,8 @@ CREATE TABLE mls_state (
     committer BLOB,
     -- 16 bytes: names the state's frames.
     env_tag BLOB NOT NULL,
+    -- 8 bytes: what two members compare.
+    check_value BLOB NOT NULL,
     adopted_at INTEGER NOT NULL,
     -- Set when its secrets are gone; the row stays as a skeleton.
     pruned_at INTEGER,

@@ -1,0 +1,86 @@
+//! Delivery decisions: plain functions over what each side says it has. No IO, no clock.
+
+use std::collections::HashMap;
+
+use crate::id::LogId;
+
+/// Part of a log that another device lacks and this one holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogGap {
+    /// The log.
+    pub log: LogId,
+    /// The other has everything up to here.
+    pub after: u64,
+    /// This device has everything up to here.
+    pub up_to: u64,
+}
+
+/// What `theirs` lacks of `held` (log, floor, contiguous). A log they do not name they have nothing of;
+/// what lies below the floor this device does not have either.
+pub fn gaps(held: &[(LogId, u64, u64)], theirs: &HashMap<LogId, u64>) -> Vec<LogGap> {
+    held.iter()
+        .map(|(log, floor, contiguous)| {
+            let after = theirs.get(log).copied().unwrap_or(0);
+            (LogGap { log: *log, after, up_to: *contiguous }, *floor)
+        })
+        .filter(|(gap, floor)| gap.after >= *floor && gap.after < gap.up_to)
+        .map(|(gap, _)| gap)
+        .collect()
+}
+
+/// Splits items into chunks of at most `limit` bytes; an item larger than that stands alone.
+pub fn chunks<T>(items: Vec<T>, limit: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut chunks: Vec<Vec<T>> = Vec::new();
+    let mut room = 0;
+    for item in items {
+        let bytes = size(&item);
+        match chunks.last_mut() {
+            Some(chunk) if bytes <= room => {
+                room -= bytes;
+                chunk.push(item);
+            }
+            _ => {
+                room = limit.saturating_sub(bytes);
+                chunks.push(vec![item]);
+            }
+        }
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: LogId = LogId([1; 16]);
+    const B: LogId = LogId([2; 16]);
+
+    #[test]
+    fn a_gap_is_what_we_have_and_they_lack() {
+        let theirs = HashMap::from([(A, 3), (B, 9)]);
+        let found = gaps(&[(A, 0, 5), (B, 0, 9)], &theirs);
+        assert_eq!(found, [LogGap { log: A, after: 3, up_to: 5 }]);
+    }
+
+    #[test]
+    fn an_unnamed_log_is_lacking_whole() {
+        assert_eq!(gaps(&[(A, 0, 2)], &HashMap::new()), [LogGap { log: A, after: 0, up_to: 2 }]);
+    }
+
+    #[test]
+    fn below_our_own_floor_there_is_nothing_to_give() {
+        assert_eq!(gaps(&[(A, 4, 6)], &HashMap::from([(A, 2)])), []);
+        assert_eq!(gaps(&[(A, 4, 6)], &HashMap::from([(A, 4)])).len(), 1);
+    }
+
+    #[test]
+    fn being_ahead_is_no_gap() {
+        assert_eq!(gaps(&[(A, 0, 2)], &HashMap::from([(A, 7)])), []);
+    }
+
+    #[test]
+    fn chunks_keep_order_and_limit() {
+        let split = chunks(vec![4, 4, 4, 20, 1, 9], 10, |n| *n);
+        assert_eq!(split, [vec![4, 4], vec![4], vec![20], vec![1, 9]]);
+    }
+}

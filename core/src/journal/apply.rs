@@ -1,0 +1,283 @@
+//! Taking others' events: each in its place in its log, after all it refers to.
+
+use super::{
+    Effects, Reading,
+    append::{advance, event_row, new_log},
+    project::project,
+};
+use crate::{
+    event::{Knowledge, MAX_COUNTER, SignedEvent, check_lamport},
+    id::{DeviceId, EventId, LogId, StateId},
+    store::{
+        StoreError, WriteTx,
+        event::{self, EventRow, EventStatus, Head, LogBook, LogRow},
+        mls,
+        space::MemberRow,
+    },
+};
+
+/// Logs that one device may write in one group: one for each time it entered.
+const MAX_LOGS_OF_DEVICE: i64 = 64;
+/// Events of one group that may wait for others at a time.
+const MAX_PARKED: i64 = 10_000;
+/// A place without content may lie at most this far ahead of everything known.
+const MAX_WITHHELD_LEAP: u64 = 1 << 20;
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// In its place and projected.
+    Processed(Effects),
+    /// Kept until what it refers to is here.
+    Parked,
+    /// Held already, or older than this device's knowledge.
+    Duplicate,
+    /// Not from a member, or not where its log says.
+    Rejected(Rejection),
+}
+
+/// Why an event is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// Its author is and was no member when it was written.
+    UnknownAuthor,
+    /// The log belongs to someone else, or has another event in this place.
+    Equivocation,
+    /// Its lamport time or references cannot be.
+    Order,
+    /// Too much is waiting already.
+    Flood,
+}
+
+/// A place in a log whose content is not for this device.
+pub struct Withheld {
+    /// The log.
+    pub log: LogId,
+    /// The place.
+    pub seq: u64,
+    /// The event there.
+    pub id: EventId,
+    /// Its lamport.
+    pub lamport: u64,
+    /// The log's author.
+    pub author: DeviceId,
+}
+
+/// Whether an event's place is now.
+enum Place {
+    Now(LogRow),
+    Later,
+    Past,
+    Wrong(Rejection),
+}
+
+/// Takes an event whose signature was checked. `via_epoch` is the epoch its author sealed it in, when
+/// it came from its author.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn apply(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    reading: &Reading<'_>,
+    signed: &SignedEvent,
+    via_epoch: Option<u64>,
+) -> Result<Applied, StoreError> {
+    let Some(author) = reading.members.get(&signed.event.author) else {
+        return Ok(Applied::Rejected(Rejection::UnknownAuthor));
+    };
+    if !could_write(tx, book, author, signed.event.seen_sid).await? {
+        return Ok(Applied::Rejected(Rejection::UnknownAuthor));
+    }
+    let row = event_row(signed, via_epoch, reading.now);
+    match place(tx, book, signed).await? {
+        Place::Now(at) => {
+            event::insert(tx.conn(), book.gid(), &row, EventStatus::Processed).await?;
+            advance(book, at, signed);
+            Ok(Applied::Processed(project(tx, reading, signed, None).await?))
+        }
+        Place::Later => {
+            if event::count_parked(tx.conn(), book.gid()).await? >= MAX_PARKED {
+                return Ok(Applied::Rejected(Rejection::Flood));
+            }
+            let new = event::insert(tx.conn(), book.gid(), &row, EventStatus::Parked).await?;
+            Ok(if new { Applied::Parked } else { Applied::Duplicate })
+        }
+        Place::Past => Ok(Applied::Duplicate),
+        Place::Wrong(rejection) => Ok(Applied::Rejected(rejection)),
+    }
+}
+
+/// Takes a state event that a newcomer was given: it lies below the floor of its log.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn apply_state(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    reading: &Reading<'_>,
+    signed: &SignedEvent,
+) -> Result<(), StoreError> {
+    let event = &signed.event;
+    let log = book.log(tx.conn(), event.log).await?;
+    let below = log.is_some_and(|log| log.device == event.author && event.seq <= log.floor);
+    if !below || !event.body.is_state() {
+        return Ok(());
+    }
+    let row = event_row(signed, None, reading.now);
+    event::insert(tx.conn(), book.gid(), &row, EventStatus::Processed).await?;
+    project(tx, reading, signed, None).await?;
+    Ok(())
+}
+
+/// Takes note of a place in a log whose content is withheld; false when it is not its turn.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn apply_withheld(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    reading: &Reading<'_>,
+    withheld: &Withheld,
+) -> Result<bool, StoreError> {
+    let at = match book.log(tx.conn(), withheld.log).await? {
+        Some(at) => at,
+        None if reading.members.get(&withheld.author).is_some() => new_log(withheld.author),
+        None => return Ok(false),
+    };
+    let known = book.heads_besides(withheld.log).first().map_or(0, |(_, head)| head.lamport);
+    let leap = known.max(at.lamport_there).saturating_add(MAX_WITHHELD_LEAP).min(MAX_COUNTER);
+    let in_order = withheld.seq == at.contiguous + 1
+        && withheld.author == at.device
+        && withheld.lamport > at.lamport_there
+        && withheld.lamport <= leap;
+    if !in_order {
+        return Ok(false);
+    }
+    let row = EventRow {
+        id: withheld.id,
+        log: withheld.log,
+        seq: withheld.seq,
+        lamport: withheld.lamport,
+        author: withheld.author,
+        kind: 0,
+        signed: None,
+        seen_sid: StateId([0; 32]),
+        via_epoch: None,
+        received_at: reading.now,
+    };
+    event::insert(tx.conn(), book.gid(), &row, EventStatus::Withheld).await?;
+    let head = Head { seq: withheld.seq, id: withheld.id, lamport: withheld.lamport };
+    book.set_log(
+        withheld.log,
+        LogRow { contiguous: withheld.seq, hash_there: withheld.id, lamport_there: withheld.lamport, ..at },
+    );
+    book.advance_heads(withheld.log, head, std::iter::empty());
+    Ok(true)
+}
+
+/// Lets parked events take their place as long as any can.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drain_parked(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    reading: &Reading<'_>,
+) -> Result<Effects, StoreError> {
+    let mut effects = Effects::default();
+    if event::count_parked(tx.conn(), book.gid()).await? == 0 {
+        return Ok(effects);
+    }
+    // In (lamport, log, seq) order what an event refers to comes before it: one pass is enough.
+    for (encoded, received_at) in event::parked(tx.conn(), book.gid()).await? {
+        let signed = SignedEvent::decode_stored(&encoded).map_err(|_| StoreError::Corrupt)?;
+        match place(tx, book, &signed).await? {
+            Place::Now(at) => {
+                event::unpark(tx.conn(), signed.id).await?;
+                advance(book, at, &signed);
+                let reading = Reading { now: received_at, ..*reading };
+                effects.merge(project(tx, &reading, &signed, None).await?);
+            }
+            Place::Later => {}
+            Place::Past | Place::Wrong(_) => event::drop_parked(tx.conn(), signed.id).await?,
+        }
+    }
+    Ok(effects)
+}
+
+/// Whether a member, or someone who was one when this was written, may be its author.
+async fn could_write(
+    tx: &mut WriteTx<'_>,
+    book: &LogBook,
+    author: &MemberRow,
+    seen: StateId,
+) -> Result<bool, StoreError> {
+    let Some(left) = author.left_epoch else { return Ok(true) };
+    Ok(mls::epoch_of(tx.conn(), book.gid(), seen).await?.is_none_or(|epoch| epoch < left))
+}
+
+async fn place(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    signed: &SignedEvent,
+) -> Result<Place, StoreError> {
+    let event = &signed.event;
+    let at = match book.log(tx.conn(), event.log).await? {
+        Some(at) => at,
+        None if event::logs_of_device(tx.conn(), book.gid(), event.author).await? >= MAX_LOGS_OF_DEVICE => {
+            return Ok(Place::Wrong(Rejection::Flood));
+        }
+        None => new_log(event.author),
+    };
+    if at.device != event.author {
+        return Ok(Place::Wrong(Rejection::Equivocation));
+    }
+    if event.seq <= at.contiguous {
+        let there = event::at(tx.conn(), book.gid(), event.log, event.seq).await?;
+        let same = there.is_none_or(|(id, _)| id == signed.id);
+        return Ok(if same { Place::Past } else { Place::Wrong(Rejection::Equivocation) });
+    }
+    if event.seq > at.contiguous + 1 {
+        return Ok(Place::Later);
+    }
+    if event.prev != (at.contiguous > 0).then_some(at.hash_there) {
+        return Ok(Place::Wrong(Rejection::Equivocation));
+    }
+    let Some(deps) = knowledge_of_deps(tx, book, signed).await? else { return Ok(Place::Later) };
+    let Ok(deps) = deps else { return Ok(Place::Wrong(Rejection::Order)) };
+    let prev = event.prev.map(|_| Knowledge::Exact(at.lamport_there));
+    Ok(match check_lamport(event, prev, &deps) {
+        Ok(()) => Place::Now(at),
+        Err(_) => Place::Wrong(Rejection::Order),
+    })
+}
+
+/// What is known of the events it refers to; `None` while one is not here yet.
+async fn knowledge_of_deps(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    signed: &SignedEvent,
+) -> Result<Option<Result<Vec<Knowledge>, ()>>, StoreError> {
+    let mut known = Vec::with_capacity(signed.event.deps.len());
+    for dep in &signed.event.deps {
+        let Some(log) = book.log(tx.conn(), dep.log).await? else { return Ok(None) };
+        if dep.seq > log.contiguous {
+            return Ok(None);
+        }
+        if dep.seq <= log.floor {
+            known.push(Knowledge::AtMost(log.floor_lamport));
+            continue;
+        }
+        let there = if dep.seq == log.contiguous {
+            Some((log.hash_there, log.lamport_there))
+        } else {
+            event::at(tx.conn(), book.gid(), dep.log, dep.seq).await?
+        };
+        match there {
+            Some((id, lamport)) if id == dep.event_id => known.push(Knowledge::Exact(lamport)),
+            _ => return Ok(Some(Err(()))),
+        }
+    }
+    Ok(Some(Ok(known)))
+}

@@ -1,0 +1,138 @@
+//! Keeping connections to everyone this account needs: redialled with back-off and jitter.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+
+use super::Network;
+use crate::{
+    router::{Backoff, DialError, PeerId},
+    store::{StoreError, peer},
+};
+
+/// Dials under way at a time.
+const MAX_DIALS: usize = 16;
+/// Looked over at least this often.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// When each peer may be dialled again.
+#[derive(Default)]
+pub(super) struct Dialling(Mutex<HashMap<PeerId, Attempt>>);
+
+#[derive(Default)]
+struct Attempt {
+    backoff: Backoff,
+    /// `None` while a dial is under way.
+    next: Option<Instant>,
+}
+
+impl Dialling {
+    fn with<T>(&self, f: impl FnOnce(&mut HashMap<PeerId, Attempt>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The peer answered: the next loss starts from the shortest wait.
+    pub(super) fn reached(&self, peer: &PeerId) {
+        self.with(|attempts| attempts.remove(peer));
+    }
+
+    /// Takes the turn to dial a peer, if it is time.
+    fn take_turn(&self, peer: &PeerId, now: Instant) -> bool {
+        self.with(|attempts| match attempts.get_mut(peer) {
+            None => {
+                attempts.insert(peer.clone(), Attempt::default());
+                true
+            }
+            Some(attempt) => attempt.next.take_if(|next| *next <= now).is_some(),
+        })
+    }
+
+    fn failed(&self, peer: &PeerId, now: Instant) {
+        self.with(|attempts| {
+            let attempt = attempts.entry(peer.clone()).or_default();
+            attempt.next = Some(now + attempt.backoff.next(rand::random()));
+        });
+    }
+
+    /// Forgets waits for a peer: someone asked for it just now.
+    pub(super) fn at_once(&self, peer: &PeerId) {
+        self.with(|attempts| {
+            if let Some(attempt) = attempts.get_mut(peer)
+                && attempt.next.is_some()
+            {
+                attempts.remove(peer);
+            }
+        });
+    }
+
+    /// Whether a dial is under way.
+    pub(super) fn is_dialling(&self, peer: &PeerId) -> bool {
+        self.with(|attempts| attempts.get(peer).is_some_and(|attempt| attempt.next.is_none()))
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.with(|attempts| attempts.values().filter_map(|attempt| attempt.next).min())
+    }
+}
+
+impl Network {
+    /// Dials whoever is wanted and not connected.
+    pub(super) async fn keep_connected(self: Arc<Self>) {
+        let limit = Arc::new(Semaphore::new(MAX_DIALS));
+        loop {
+            if let Err(error) = self.dial_wanted(&limit).await {
+                tracing::warn!(%error, "known peers cannot be read");
+            }
+            let wait = self.dialling.next().map_or(LOOK, |next| next.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                () = self.wake.dial.notified() => {}
+                () = tokio::time::sleep(wait.clamp(Duration::from_millis(10), LOOK)) => {}
+            }
+        }
+    }
+
+    async fn dial_wanted(self: &Arc<Self>, limit: &Arc<Semaphore>) -> Result<(), StoreError> {
+        let wanted = {
+            let mut reader = self.vault.read().await?;
+            peer::wanted(reader.conn(), self.keys.device_id()).await?
+        };
+        for peer in wanted {
+            let busy = self.links.certificate(&peer).is_some() || self.router.is_blocked(&peer).await;
+            if busy || peer == *self.router.peer_id() || !self.dialling.take_turn(&peer, Instant::now()) {
+                continue;
+            }
+            let (network, limit) = (Arc::clone(self), Arc::clone(limit));
+            self.spawn("dial", async move {
+                let _permit = limit.acquire().await;
+                network.dial_once(&peer).await;
+            });
+        }
+        Ok(())
+    }
+
+    async fn dial_once(self: &Arc<Self>, peer: &PeerId) {
+        if self.dial_known(peer).await.is_err() {
+            self.dialling.failed(peer, Instant::now());
+        } else {
+            self.dialling.reached(peer);
+        }
+        self.wake.dial.notify_one();
+    }
+
+    async fn dial_known(self: &Arc<Self>, peer: &PeerId) -> Result<(), DialError> {
+        let addresses = {
+            let mut reader = self.vault.read().await.map_err(|_| DialError::Stopped)?;
+            peer::addresses(reader.conn(), &peer.to_bytes()).await.map_err(|_| DialError::Unreachable)?
+        };
+        if addresses.is_empty() {
+            return Err(DialError::Unreachable);
+        }
+        let link = self.router.dial(peer, addresses).await?;
+        self.introduce(peer, link.outbound).await.map_err(|_| DialError::Unreachable)?;
+        Ok(())
+    }
+}

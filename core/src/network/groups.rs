@@ -1,0 +1,153 @@
+//! Loaded group states, one slot a group: whoever changes a group's MLS state holds its slot.
+//!
+//! A slot is only a cache of what the vault holds. After a failed transaction its holder empties it.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lru::LruCache;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::{
+    group::{error::GroupError, state::GroupState},
+    id::{GroupId, StateId},
+    journal::Members,
+    store::{StoreError, Vault, mls, space},
+};
+
+/// States of one group kept loaded: the head and a few parents whose late messages still come.
+const LOADED_STATES: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+
+/// Why a group's state cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotError {
+    /// This account is not in the group.
+    #[error("not a member")]
+    NotAMember,
+    /// The state's secrets are gone.
+    #[error("the state was pruned")]
+    Pruned,
+    /// The vault failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stored rows do not load.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+}
+
+/// The groups of a session.
+#[derive(Default)]
+pub struct Groups {
+    slots: Mutex<HashMap<GroupId, Arc<tokio::sync::Mutex<Slot>>>>,
+}
+
+impl Groups {
+    /// The group's slot, exclusively.
+    pub async fn lock(&self, gid: GroupId) -> OwnedMutexGuard<Slot> {
+        let slot = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(slots.entry(gid).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(Slot::new(gid)))))
+        };
+        slot.lock_owned().await
+    }
+
+    /// Unloads every group that nobody is using.
+    pub fn unload_idle(&self) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+    }
+}
+
+/// One group's loaded states.
+pub struct Slot {
+    gid: GroupId,
+    head: Option<StateId>,
+    states: LruCache<StateId, GroupState>,
+    members: Option<Arc<Members>>,
+}
+
+impl Slot {
+    fn new(gid: GroupId) -> Self {
+        Self { gid, head: None, states: LruCache::new(LOADED_STATES), members: None }
+    }
+
+    /// The group.
+    pub fn gid(&self) -> GroupId {
+        self.gid
+    }
+
+    /// The id of the head state.
+    ///
+    /// # Errors
+    /// [`SlotError`]
+    pub async fn head_id(&mut self, vault: &Vault) -> Result<StateId, SlotError> {
+        if let Some(head) = self.head {
+            return Ok(head);
+        }
+        let mut reader = vault.read().await?;
+        let group = mls::group(reader.conn(), self.gid).await?.ok_or(SlotError::NotAMember)?;
+        match group.standing {
+            mls::GroupStanding::Active | mls::GroupStanding::Leaving => {}
+            mls::GroupStanding::Left | mls::GroupStanding::Removed => return Err(SlotError::NotAMember),
+        }
+        self.head = Some(group.head);
+        Ok(group.head)
+    }
+
+    /// The head state.
+    ///
+    /// # Errors
+    /// [`SlotError`]
+    pub async fn head(&mut self, vault: &Vault) -> Result<&mut GroupState, SlotError> {
+        let head = self.head_id(vault).await?;
+        self.state(vault, head).await
+    }
+
+    /// One state, loaded if it is not.
+    ///
+    /// # Errors
+    /// [`SlotError`]
+    pub async fn state(&mut self, vault: &Vault, sid: StateId) -> Result<&mut GroupState, SlotError> {
+        if !self.states.contains(&sid) {
+            let mut reader = vault.read().await?;
+            let rows = mls::load_rows(reader.conn(), self.gid, sid).await?;
+            if rows.all().next().is_none() {
+                return Err(SlotError::Pruned);
+            }
+            self.states.put(sid, GroupState::load(self.gid, rows)?);
+        }
+        self.states.get_mut(&sid).ok_or(SlotError::Pruned)
+    }
+
+    /// Everyone who is or was a member.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn members(&mut self, vault: &Vault) -> Result<Arc<Members>, StoreError> {
+        if let Some(members) = &self.members {
+            return Ok(Arc::clone(members));
+        }
+        let mut reader = vault.read().await?;
+        let members = Arc::new(Members::new(space::member_rows(reader.conn(), self.gid).await?));
+        self.members = Some(Arc::clone(&members));
+        Ok(members)
+    }
+
+    /// A stored child is the head now.
+    pub fn adopt(&mut self, child: GroupState) {
+        let sid = child.facts().sid;
+        self.states.put(sid, child);
+        self.head = Some(sid);
+        self.members = None;
+    }
+
+    /// Drops everything loaded: a transaction failed, and memory may be ahead of the vault.
+    pub fn forget(&mut self) {
+        self.head = None;
+        self.states.clear();
+        self.members = None;
+    }
+}

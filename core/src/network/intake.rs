@@ -1,0 +1,482 @@
+//! Frames from peers: opened in the state their tag names, stored with all they change in one step (T4).
+
+use std::{collections::HashSet, sync::Arc};
+
+use prost::Message as _;
+use spacepanda_proto::peer::v1::{
+    ApplicationPlaintext, CarriedEvent, FrameKind, FrameOutcome, PushFrames, PushFramesReply,
+    application_plaintext, carried_event,
+};
+
+use super::{Network, Slot, SlotError, misbehaviour::Offence};
+use crate::{
+    certificate::Certificate,
+    clock::now_ms,
+    event::SignedEvent,
+    group::{
+        error::{ApplicationError, FrameError},
+        frame::{Frame, OpenedFrame},
+        message::Application,
+        rows::RowChanges,
+    },
+    id::{DeviceId, EventId, FrameId, GroupId, LogId, StateId},
+    journal::{self, Applied, Effects, Reading, Rejection, Withheld},
+    metrics::FrameResult,
+    model::GroupHealth,
+    router::PeerId,
+    store::{Notice, StoreError, WriteTx, event::LogBook, feed, frame, mls, peer},
+};
+
+/// Frames of one push; more are refused.
+const MAX_FRAMES: usize = 256;
+/// Events of one application message.
+const MAX_EVENTS: usize = 1_024;
+/// Bytes that one peer may have parked here.
+const MAX_PARKED_BYTES: u64 = 8 << 20;
+
+/// An opened application message, not stored yet.
+struct Opened {
+    frame: FrameId,
+    sid: StateId,
+    env_tag: [u8; 16],
+    epoch: u64,
+    leaf: u32,
+    counter: u32,
+    events: Vec<Taken>,
+}
+
+/// One event of an application message.
+enum Taken {
+    Event { signed: SignedEvent, fresh: bool },
+    Withheld(Withheld),
+}
+
+/// Frames opened in one run, and the state rows that opening them changed.
+#[derive(Default)]
+struct Batch {
+    opened: Vec<Opened>,
+    /// Opened before, or one's own: only to be remembered.
+    spent: Vec<(FrameId, [u8; 16])>,
+    touched: HashSet<StateId>,
+    duplicates: HashSet<FrameId>,
+}
+
+impl Network {
+    /// Takes a push of frames from a verified peer.
+    pub(super) async fn take_push(
+        self: &Arc<Self>,
+        peer: &PeerId,
+        certificate: &Certificate,
+        push: PushFrames,
+    ) -> PushFramesReply {
+        if push.frames.len() > MAX_FRAMES {
+            self.offend(peer, Offence::Flood);
+            let outcomes = vec![FrameOutcome::Rejected.into(); push.frames.len()];
+            return PushFramesReply { outcomes };
+        }
+        let mut outcomes = Vec::with_capacity(push.frames.len());
+        let mut run: Option<(GroupId, Vec<(Frame, Vec<u8>)>)> = None;
+        for bytes in push.frames {
+            let gid = match Frame::decode(&bytes) {
+                Err(_) => {
+                    self.offend(peer, Offence::Malformed);
+                    Err(FrameOutcome::Rejected)
+                }
+                Ok(frame) => self.route(certificate, &frame, &bytes).await.map(|gid| (gid, frame)),
+            };
+            match (gid, &mut run) {
+                (Ok((gid, frame)), Some((current, frames))) if *current == gid => frames.push((frame, bytes)),
+                (Ok((gid, frame)), _) => {
+                    self.finish_run(peer, run.take(), &mut outcomes).await;
+                    run = Some((gid, vec![(frame, bytes)]));
+                }
+                (Err(outcome), _) => {
+                    self.finish_run(peer, run.take(), &mut outcomes).await;
+                    outcomes.push(outcome);
+                }
+            }
+        }
+        self.finish_run(peer, run, &mut outcomes).await;
+        for outcome in &outcomes {
+            self.metrics.frame(result(*outcome));
+        }
+        PushFramesReply { outcomes: outcomes.into_iter().map(Into::into).collect() }
+    }
+
+    async fn finish_run(
+        self: &Arc<Self>,
+        peer: &PeerId,
+        run: Option<(GroupId, Vec<(Frame, Vec<u8>)>)>,
+        outcomes: &mut Vec<FrameOutcome>,
+    ) {
+        let Some((gid, frames)) = run else { return };
+        let count = frames.len();
+        let mut slot = self.groups.lock(gid).await;
+        match self.take_frames(&mut slot, peer, frames).await {
+            Ok(taken) => outcomes.extend(taken),
+            Err(error) => {
+                // Memory may be ahead of the vault: load anew, and let the peer try again.
+                slot.forget();
+                tracing::warn!(%error, "frames could not be taken");
+                outcomes.extend(std::iter::repeat_n(FrameOutcome::Busy, count));
+            }
+        }
+    }
+
+    /// The group of a frame, or what becomes of it without one.
+    async fn route(
+        self: &Arc<Self>,
+        certificate: &Certificate,
+        frame: &Frame,
+        bytes: &[u8],
+    ) -> Result<GroupId, FrameOutcome> {
+        let found = async {
+            let mut reader = self.vault.read().await?;
+            let state = mls::state_by_tag(reader.conn(), &frame.env_tag()).await?;
+            let shared = match &state {
+                None => !peer::shared_groups(reader.conn(), certificate.device).await?.is_empty(),
+                Some(_) => true,
+            };
+            Ok::<_, StoreError>((state, shared))
+        };
+        match found.await {
+            Ok((Some(state), _)) if state.pruned => {
+                // Its sender is far behind: show it the way to the head.
+                self.repairs.behind(state.gid, certificate.device, state.epoch);
+                Err(FrameOutcome::Foreign)
+            }
+            Ok((Some(state), _)) => Ok(state.gid),
+            Ok((None, true)) => Err(self.park(certificate, frame, bytes).await),
+            Ok((None, false)) => Err(FrameOutcome::Foreign),
+            Err(_) => Err(FrameOutcome::Busy),
+        }
+    }
+
+    /// Sets a frame of an unknown state aside: a commit on the way may make it readable.
+    async fn park(self: &Arc<Self>, certificate: &Certificate, frame: &Frame, bytes: &[u8]) -> FrameOutcome {
+        let (id, tag, bytes) = (frame.id(), frame.env_tag(), bytes.to_vec());
+        let (carrier, device) = (certificate.peer_id.clone(), certificate.device);
+        let parked: Result<FrameOutcome, StoreError> = self
+            .vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    if frame::parked_bytes(tx.conn(), &carrier).await? + bytes.len() as u64 > MAX_PARKED_BYTES {
+                        return Ok(FrameOutcome::Busy);
+                    }
+                    let parked = frame::FrameStatus::Parked;
+                    let carrier = Some(carrier.as_slice());
+                    let now = now_ms();
+                    let new = frame::insert(tx.conn(), id, None, &tag, Some(&bytes), parked, carrier, now).await?;
+                    if !new {
+                        return Ok(FrameOutcome::Duplicate);
+                    }
+                    // Which group it is of cannot be told; with one group shared there is no doubt.
+                    if let [gid] = *peer::shared_groups(tx.conn(), device).await? {
+                        super::health::set(tx, gid, GroupHealth::Resyncing, "changes to the group are on their way").await?;
+                    }
+                    Ok(FrameOutcome::Stored)
+                })
+            })
+            .await;
+        parked.unwrap_or(FrameOutcome::Busy)
+    }
+
+    /// Takes frames of one group, in order; commits and Tips take their turn among them.
+    pub(super) async fn take_frames(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        peer: &PeerId,
+        frames: Vec<(Frame, Vec<u8>)>,
+    ) -> Result<Vec<FrameOutcome>, SlotError> {
+        let mut outcomes = Vec::with_capacity(frames.len());
+        let mut batch = Batch::default();
+        for (frame, bytes) in frames {
+            if batch.duplicates.contains(&frame.id()) || self.is_known(frame.id()).await? {
+                outcomes.push(FrameOutcome::Duplicate);
+                continue;
+            }
+            let opened = match self.open(slot, &frame).await? {
+                Ok(opened) => opened,
+                Err(outcome) => {
+                    if outcome == FrameOutcome::Rejected {
+                        self.offend(peer, Offence::Malformed);
+                    }
+                    outcomes.push(outcome);
+                    continue;
+                }
+            };
+            let outcome = match opened.kind {
+                FrameKind::Application => {
+                    self.open_application(slot, peer, &frame, &opened, &mut batch).await?
+                }
+                FrameKind::Commit => {
+                    self.store(slot, peer, std::mem::take(&mut batch)).await?;
+                    self.take_commit(slot, peer, &frame, &bytes, &opened).await?
+                }
+                FrameKind::Tip => {
+                    self.store(slot, peer, std::mem::take(&mut batch)).await?;
+                    self.take_tip(slot, peer, &frame, &opened).await?
+                }
+                FrameKind::Unspecified => FrameOutcome::Rejected,
+            };
+            outcomes.push(outcome);
+        }
+        self.store(slot, peer, batch).await?;
+        Ok(outcomes)
+    }
+
+    async fn is_known(&self, id: FrameId) -> Result<bool, StoreError> {
+        let mut reader = self.vault.read().await?;
+        frame::is_known(reader.conn(), id).await
+    }
+
+    async fn open(
+        &self,
+        slot: &mut Slot,
+        frame: &Frame,
+    ) -> Result<Result<OpenedFrame, FrameOutcome>, SlotError> {
+        let state = {
+            let mut reader = self.vault.read().await?;
+            mls::state_by_tag(reader.conn(), &frame.env_tag()).await?
+        };
+        let Some(state) = state.filter(|state| state.gid == slot.gid()) else {
+            return Ok(Err(FrameOutcome::Foreign));
+        };
+        match slot.state(&self.vault, state.sid).await {
+            Ok(state) => Ok(state.open_frame(frame).map_err(|error| match error {
+                FrameError::WrongState => FrameOutcome::Foreign,
+                FrameError::Malformed | FrameError::Seal | FrameError::Content => FrameOutcome::Rejected,
+            })),
+            Err(SlotError::Pruned | SlotError::NotAMember) => Ok(Err(FrameOutcome::Foreign)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn open_application(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        peer: &PeerId,
+        frame: &Frame,
+        opened: &OpenedFrame,
+        batch: &mut Batch,
+    ) -> Result<FrameOutcome, SlotError> {
+        let sid = {
+            let mut reader = self.vault.read().await?;
+            mls::state_by_tag(reader.conn(), &frame.env_tag()).await?.ok_or(SlotError::Pruned)?.sid
+        };
+        let state = slot.state(&self.vault, sid).await?;
+        let epoch = state.facts().epoch;
+        let application = match state.open_application(opened) {
+            Ok(application) => application,
+            Err(ApplicationError::Own | ApplicationError::Reused) => {
+                batch.spent.push((frame.id(), frame.env_tag()));
+                batch.duplicates.insert(frame.id());
+                return Ok(FrameOutcome::Duplicate);
+            }
+            // Its events come again on a later state, carried by someone who has them.
+            Err(ApplicationError::TooOld | ApplicationError::TooFar) => return Ok(FrameOutcome::Foreign),
+            Err(ApplicationError::WrongSender) => {
+                self.offend(peer, Offence::WrongSender);
+                return Ok(FrameOutcome::Rejected);
+            }
+            Err(ApplicationError::Malformed | ApplicationError::Invalid) => {
+                self.offend(peer, Offence::Signature);
+                return Ok(FrameOutcome::Rejected);
+            }
+        };
+        batch.touched.insert(sid);
+        batch.duplicates.insert(frame.id());
+        let events = match read_events(slot.gid(), &application) {
+            Ok(events) => events,
+            Err(offence) => {
+                self.offend(peer, offence);
+                Vec::new()
+            }
+        };
+        batch.opened.push(Opened {
+            frame: frame.id(),
+            sid,
+            env_tag: frame.env_tag(),
+            epoch,
+            leaf: application.leaf,
+            counter: application.counter,
+            events,
+        });
+        Ok(FrameOutcome::Stored)
+    }
+
+    /// One transaction: ratchets, frames, events, what people see.
+    async fn store(self: &Arc<Self>, slot: &mut Slot, peer: &PeerId, batch: Batch) -> Result<(), SlotError> {
+        if batch.opened.is_empty() && batch.spent.is_empty() {
+            return Ok(());
+        }
+        let gid = slot.gid();
+        let mut changes = Vec::new();
+        for sid in &batch.touched {
+            changes.push((*sid, slot.state(&self.vault, *sid).await?.take_changes()?));
+        }
+        let members = slot.members(&self.vault).await?;
+        let (me, loopback) = (self.keys.account(), self.router.is_loopback());
+        let (effects, verdict) = self
+            .vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    let reading = Reading { me, members: &members, loopback, now: now_ms() };
+                    store_batch(tx, gid, &reading, changes, batch).await
+                })
+            })
+            .await?;
+        for offence in verdict.offences {
+            self.offend(peer, offence);
+        }
+        self.metrics.messages_processed.inc_by(verdict.processed);
+        if effects.addresses_changed {
+            self.wake.dial.notify_one();
+        }
+        if effects.request_opened {
+            self.wake.commit.notify_one();
+        }
+        self.group_changed(gid);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Verdict {
+    processed: u64,
+    offences: Vec<Offence>,
+}
+
+async fn store_batch(
+    tx: &mut WriteTx<'_>,
+    gid: GroupId,
+    reading: &Reading<'_>,
+    changes: Vec<(StateId, RowChanges)>,
+    batch: Batch,
+) -> Result<(Effects, Verdict), StoreError> {
+    for (sid, rows) in &changes {
+        mls::store_rows(tx.conn(), gid, *sid, rows).await?;
+    }
+    let done = frame::FrameStatus::Done;
+    for (id, tag) in &batch.spent {
+        frame::insert(tx.conn(), *id, Some(gid), tag, None, done, None, reading.now).await?;
+        frame::unpark(tx.conn(), *id).await?;
+    }
+    let mut book = LogBook::open(tx.conn(), gid).await?;
+    let (mut effects, mut verdict) = (Effects::default(), Verdict::default());
+    for opened in batch.opened {
+        frame::insert(tx.conn(), opened.frame, Some(gid), &opened.env_tag, None, done, None, reading.now).await?;
+        frame::unpark(tx.conn(), opened.frame).await?;
+        let generation =
+            frame::note_generation(tx.conn(), opened.sid, opened.leaf, opened.counter, opened.frame).await?;
+        if generation == frame::Generation::Reused {
+            verdict.offences.push(Offence::KeyReuse);
+        }
+        for taken in opened.events {
+            apply_one(tx, &mut book, reading, taken, opened.epoch, (&mut effects, &mut verdict)).await?;
+        }
+    }
+    effects.merge(journal::drain_parked(tx, &mut book, reading).await?);
+    book.close(tx.conn()).await?;
+    let seq = feed::newest(tx.conn()).await?;
+    tx.notify(Notice::Feed(seq));
+    Ok((effects, verdict))
+}
+
+async fn apply_one(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    reading: &Reading<'_>,
+    taken: Taken,
+    epoch: u64,
+    (effects, verdict): (&mut Effects, &mut Verdict),
+) -> Result<(), StoreError> {
+    match taken {
+        Taken::Withheld(withheld) => {
+            journal::apply_withheld(tx, book, reading, &withheld).await?;
+        }
+        Taken::Event { signed, fresh } => {
+            match journal::apply(tx, book, reading, &signed, fresh.then_some(epoch)).await? {
+                Applied::Processed(more) => {
+                    effects.merge(more);
+                    verdict.processed += 1;
+                }
+                Applied::Parked | Applied::Duplicate => {}
+                Applied::Rejected(rejection) => verdict.offences.push(match rejection {
+                    Rejection::UnknownAuthor => Offence::WrongSender,
+                    Rejection::Equivocation => Offence::Equivocation,
+                    Rejection::Order => Offence::Malformed,
+                    Rejection::Flood => Offence::Flood,
+                }),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The events of an application message. Fresh ones are the MLS sender's own; carried ones keep their
+/// author by their own signature.
+fn read_events(gid: GroupId, application: &Application) -> Result<Vec<Taken>, Offence> {
+    let plaintext =
+        ApplicationPlaintext::decode(&*application.plaintext).map_err(|_| Offence::Malformed)?;
+    let sender = application.sender.certificate.device;
+    match plaintext.kind {
+        Some(application_plaintext::Kind::Fresh(fresh)) => {
+            if fresh.events.len() > MAX_EVENTS {
+                return Err(Offence::Flood);
+            }
+            fresh
+                .events
+                .iter()
+                .map(|bytes| {
+                    let signed = read_event(gid, bytes)?;
+                    if signed.event.author != sender {
+                        return Err(Offence::WrongSender);
+                    }
+                    Ok(Taken::Event { signed, fresh: true })
+                })
+                .collect()
+        }
+        Some(application_plaintext::Kind::Carry(carry)) => {
+            if carry.events.len() > MAX_EVENTS {
+                return Err(Offence::Flood);
+            }
+            carry.events.iter().map(|event| read_carried(gid, event)).collect()
+        }
+        // A kind of a newer version: kept out, not punished.
+        None => Ok(Vec::new()),
+    }
+}
+
+fn read_carried(gid: GroupId, carried: &CarriedEvent) -> Result<Taken, Offence> {
+    match carried.kind.as_ref().ok_or(Offence::Malformed)? {
+        carried_event::Kind::Event(bytes) => {
+            Ok(Taken::Event { signed: read_event(gid, bytes)?, fresh: false })
+        }
+        carried_event::Kind::Withheld(withheld) => {
+            let malformed = |_| Offence::Malformed;
+            Ok(Taken::Withheld(Withheld {
+                log: LogId::try_from(&*withheld.log).map_err(malformed)?,
+                seq: withheld.seq,
+                id: EventId::try_from(&*withheld.event_id).map_err(malformed)?,
+                lamport: withheld.lamport,
+                author: DeviceId::try_from(&*withheld.author).map_err(malformed)?,
+            }))
+        }
+    }
+}
+
+fn read_event(gid: GroupId, bytes: &[u8]) -> Result<SignedEvent, Offence> {
+    let signed = SignedEvent::decode(bytes).map_err(|_| Offence::Signature)?;
+    if signed.event.gid == gid { Ok(signed) } else { Err(Offence::Malformed) }
+}
+
+fn result(outcome: FrameOutcome) -> FrameResult {
+    match outcome {
+        FrameOutcome::Stored => FrameResult::Stored,
+        FrameOutcome::Duplicate => FrameResult::Duplicate,
+        FrameOutcome::Foreign => FrameResult::Foreign,
+        FrameOutcome::Rejected | FrameOutcome::Unspecified => FrameResult::Rejected,
+        FrameOutcome::Busy => FrameResult::Busy,
+    }
+}

@@ -1,0 +1,351 @@
+//! Joining by link: dial the inviter, prove the invite, open the letter, be in. Tried until it ends.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ed25519_dalek::SigningKey;
+use prost::Message as _;
+use spacepanda_proto::peer::v1::{
+    FrameOutcome, JoinBundle, JoinChallengeRequest, JoinOutcome, JoinRequest, PushLetter, PushLetterReply,
+    peer_request, peer_response,
+};
+
+use super::{Network, SlotError, adopt::add_member, misbehaviour::Offence};
+use crate::{
+    certificate::Certificate,
+    clock::{now_ms, random},
+    event::{Body, SignedEvent},
+    group::{authorize::sign_join, state::GroupState},
+    id::{DeviceId, EventId, GroupId, LogId},
+    invite::InviteLink,
+    journal::{self, Members, Own, Reading, tell},
+    letter::open_signed,
+    model::JoinFailure,
+    router::{Address, Backoff, DialError, PeerId},
+    store::{
+        StoreError, WriteTx, event,
+        event::{LogBook, LogRow},
+        feed::Entry,
+        invite::{self, JoinRow, JoinStatus},
+        mls, peer, space,
+    },
+};
+
+/// Pending joins are looked over at least this often.
+const LOOK: Duration = Duration::from_secs(30);
+/// State events of one JoinBundle.
+const MAX_STATE_EVENTS: usize = 20_000;
+
+/// How one try ended.
+enum Try {
+    Joined,
+    Ended(JoinFailure),
+    /// Nobody answered, or not sensibly: again later.
+    Later,
+}
+
+impl Network {
+    /// Retries pending joins until each ends.
+    pub(super) async fn finish_joins(self: Arc<Self>) {
+        let mut waits: HashMap<GroupId, (Backoff, Instant)> = HashMap::new();
+        loop {
+            let pending = self.pending_joins().await;
+            waits.retain(|gid, _| pending.contains(gid));
+            for gid in pending {
+                let now = Instant::now();
+                let (backoff, next) = waits.entry(gid).or_insert_with(|| (Backoff::default(), now));
+                if *next <= now {
+                    let wait = backoff.next(rand::random());
+                    if let Err(error) = self.try_join(gid).await {
+                        tracing::warn!(%error, "a join could not be tried");
+                    }
+                    *next = Instant::now() + wait;
+                }
+            }
+            let next = waits.values().map(|(_, next)| next.saturating_duration_since(Instant::now())).min();
+            tokio::select! {
+                // A connection came up, or a join was asked for: that may be the one waited for.
+                () = self.wake.join.notified() => waits.clear(),
+                () = tokio::time::sleep(next.unwrap_or(LOOK).min(LOOK)) => {}
+            }
+        }
+    }
+
+    /// A join was asked for.
+    pub(crate) fn join_soon(&self) {
+        self.wake.join.notify_one();
+    }
+
+    async fn pending_joins(&self) -> Vec<GroupId> {
+        let pending = async {
+            let mut reader = self.vault.read().await?;
+            invite::pending_joins(reader.conn()).await
+        };
+        pending.await.unwrap_or_else(|error: StoreError| {
+            tracing::warn!(%error, "pending joins cannot be read");
+            Vec::new()
+        })
+    }
+
+    /// One try of a pending join; its end is stored and told.
+    ///
+    /// # Errors
+    /// [`SlotError`] when this side failed; it stays pending.
+    pub(crate) async fn try_join(self: &Arc<Self>, gid: GroupId) -> Result<(), SlotError> {
+        let _one_at_a_time = self.joining.lock().await;
+        let row = {
+            let mut reader = self.vault.read().await?;
+            invite::join(reader.conn(), gid).await?
+        };
+        let Some(row) = row.filter(|row| row.status == JoinStatus::Pending) else { return Ok(()) };
+        let Ok(link) = InviteLink::parse(&row.link) else {
+            return Ok(self.fail_join(gid, JoinFailure::Invalid).await?);
+        };
+        match self.attempt(&link, &row).await? {
+            Try::Joined | Try::Later => {}
+            Try::Ended(failure) => self.fail_join(gid, failure).await?,
+        }
+        Ok(())
+    }
+
+    async fn attempt(self: &Arc<Self>, link: &InviteLink, row: &JoinRow) -> Result<Try, SlotError> {
+        if link.expires_at_ms <= now_ms().unsigned_abs() {
+            return Ok(Try::Ended(JoinFailure::Expired));
+        }
+        let Some((inviter, certificate)) = self.reach(link).await else { return Ok(Try::Later) };
+        if certificate.account != link.account {
+            return Ok(Try::Ended(JoinFailure::Invalid));
+        }
+        let Some(reply) = self.ask_to_join(&inviter, link, row).await else { return Ok(Try::Later) };
+        match reply.outcome() {
+            JoinOutcome::Accepted => {
+                let taken = self.open_bundle(&reply.letter).await?;
+                Ok(if taken { Try::Joined } else { Try::Later })
+            }
+            JoinOutcome::Unknown => Ok(Try::Ended(JoinFailure::Invalid)),
+            JoinOutcome::Expired => Ok(Try::Ended(JoinFailure::Expired)),
+            JoinOutcome::UsedUp => Ok(Try::Ended(JoinFailure::UsedUp)),
+            JoinOutcome::Revoked => Ok(Try::Ended(JoinFailure::Revoked)),
+            // In the group, but with a KeyPackage that is lost: only a removal helps.
+            JoinOutcome::AlreadyMember => Ok(Try::Ended(JoinFailure::UsedUp)),
+            JoinOutcome::Unspecified => Ok(Try::Later),
+        }
+    }
+
+    async fn reach(self: &Arc<Self>, link: &InviteLink) -> Option<(PeerId, Certificate)> {
+        let inviter = PeerId::from_bytes(&link.peer_id).ok()?;
+        let mut addresses: Vec<_> =
+            link.addresses.iter().filter_map(|bytes| Address::from_bytes(bytes).ok()).collect();
+        if let Ok(mut reader) = self.vault.read().await {
+            for known in peer::addresses(reader.conn(), &link.peer_id).await.unwrap_or_default() {
+                if !addresses.contains(&known) {
+                    addresses.push(known);
+                }
+            }
+        }
+        let dialled = self.router.dial(&inviter, addresses).await;
+        let link = dialled.inspect_err(|error: &DialError| tracing::debug!(%error, "the inviter is not reached")).ok()?;
+        let certificate = self.introduce(&inviter, link.outbound).await.ok()?;
+        Some((inviter, certificate))
+    }
+
+    async fn ask_to_join(
+        &self,
+        inviter: &PeerId,
+        link: &InviteLink,
+        row: &JoinRow,
+    ) -> Option<spacepanda_proto::peer::v1::JoinReply> {
+        let (gid, invite_key) = (link.gid.0.to_vec(), link.public_key().to_vec());
+        let ask = JoinChallengeRequest { gid: gid.clone(), invite_key: invite_key.clone() };
+        let peer_response::Kind::JoinChallenge(challenge) =
+            self.ask(inviter, peer_request::Kind::JoinChallenge(ask)).await?
+        else {
+            return None;
+        };
+        let nonce = <[u8; 32]>::try_from(&*challenge.nonce).ok()?;
+        let request = JoinRequest {
+            gid,
+            invite_key,
+            nonce: nonce.to_vec(),
+            key_package: row.key_package.clone(),
+            signature: sign_join(&link.seed, &link.gid, &nonce, &row.key_package_hash).to_vec(),
+        };
+        match self.ask(inviter, peer_request::Kind::Join(request)).await? {
+            peer_response::Kind::Join(reply) => Some(reply),
+            _ => None,
+        }
+    }
+
+    async fn fail_join(&self, gid: GroupId, failure: JoinFailure) -> Result<(), StoreError> {
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    invite::end_join(tx.conn(), gid, Some(failure)).await?;
+                    mls::drop_key_package(tx.conn(), gid).await?;
+                    tell(tx, &Entry::Join(gid, Some(failure)), now_ms()).await
+                })
+            })
+            .await
+    }
+
+    /// A letter that a peer brought: a JoinBundle for a join of ours.
+    pub(super) async fn take_letter(self: &Arc<Self>, peer: &PeerId, push: PushLetter) -> PushLetterReply {
+        let _one_at_a_time = self.joining.lock().await;
+        let outcome = match self.open_bundle(&push.letter).await {
+            Ok(true) => FrameOutcome::Stored,
+            Ok(false) => {
+                self.offend(peer, Offence::Malformed);
+                FrameOutcome::Rejected
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a letter could not be taken");
+                FrameOutcome::Busy
+            }
+        };
+        PushLetterReply { outcome: outcome.into() }
+    }
+
+    /// Joins by a letter; false when it does not answer a pending join of ours.
+    async fn open_bundle(self: &Arc<Self>, letter: &[u8]) -> Result<bool, SlotError> {
+        let Ok((sender, body)) = open_signed(&self.keys.letter, letter) else { return Ok(false) };
+        let Ok(bundle) = JoinBundle::decode(&*body) else { return Ok(false) };
+        let Ok(gid) = GroupId::try_from(&*bundle.gid) else { return Ok(false) };
+        let (row, rows) = {
+            let mut reader = self.vault.read().await?;
+            let row = invite::join(reader.conn(), gid).await?;
+            (row, mls::load_key_package(reader.conn(), gid).await?)
+        };
+        let Some(row) = row else { return Ok(false) };
+        match row.status {
+            JoinStatus::Pending => {}
+            // Brought twice: it was taken the first time.
+            JoinStatus::Joined => return Ok(true),
+            JoinStatus::Failed(_) => return Ok(false),
+        }
+        let expected = InviteLink::parse(&row.link).is_ok_and(|link| link.account == sender.account)
+            && bundle.key_package_hash == row.key_package_hash;
+        let Ok(route_secret) = <[u8; 32]>::try_from(&*bundle.route_secret) else { return Ok(false) };
+        if !expected || bundle.state_events.len() > MAX_STATE_EVENTS {
+            return Ok(false);
+        }
+        let mut slot = self.groups.lock(gid).await;
+        slot.forget();
+        let Ok(mut state) = GroupState::join(&self.keys.identity, gid, rows, &bundle.welcome, route_secret) else {
+            return Ok(false);
+        };
+        // Whoever answers must be in the group it answers for.
+        if state.facts().standing.member(&sender.device).is_none() {
+            return Ok(false);
+        }
+        let Some(arrival) = self.arrival(&mut state, &bundle)? else { return Ok(false) };
+        let network = Arc::clone(self);
+        self.vault.write(move |tx| Box::pin(async move { network.arrive(tx, arrival).await })).await?;
+        self.after_adoption(&mut slot, state).await?;
+        Ok(true)
+    }
+
+    fn arrival(&self, state: &mut GroupState, bundle: &JoinBundle) -> Result<Option<Arrival>, SlotError> {
+        let gid = state.facts().gid;
+        let events = bundle
+            .state_events
+            .iter()
+            .map(|bytes| SignedEvent::decode(bytes).ok().filter(|signed| signed.event.gid == gid))
+            .collect::<Option<Vec<_>>>();
+        let former = bundle
+            .former_certificates
+            .iter()
+            .map(|bytes| Certificate::decode(bytes).ok())
+            .collect::<Option<Vec<_>>>();
+        let floors = bundle.floors.iter().map(floor).collect::<Option<Vec<_>>>();
+        let (Some(events), Some(former), Some(floors)) = (events, former, floors) else { return Ok(None) };
+        Ok(Some(Arrival {
+            facts: state.facts().clone(),
+            rows: state.take_changes().map_err(crate::group::error::GroupError::from)?,
+            floors,
+            events,
+            former,
+            addresses: self.own_addresses().iter().map(Address::to_bytes).collect(),
+            loopback: self.router.is_loopback(),
+        }))
+    }
+
+    /// One transaction: the state, who is there, where every log begins, what is named how, and hello.
+    async fn arrive(&self, tx: &mut WriteTx<'_>, arrival: Arrival) -> Result<(), StoreError> {
+        let (gid, now) = (arrival.facts.gid, now_ms());
+        let own_log = LogId(*random());
+        let sid = arrival.facts.sid;
+        mls::store_rows(tx.conn(), gid, sid, &arrival.rows).await?;
+        mls::insert_state(tx.conn(), &arrival.facts, None, None, now).await?;
+        mls::insert_group(tx.conn(), gid, sid, own_log, now).await?;
+        self.meet_members(tx, &arrival, now).await?;
+        let members = Members::new(space::member_rows(tx.conn(), gid).await?);
+        let reading = Reading { me: self.keys.account(), members: &members, loopback: arrival.loopback, now };
+        let mut book = LogBook::open(tx.conn(), gid).await?;
+        for (log, row) in &arrival.floors {
+            let head = event::Head { seq: row.contiguous, id: row.hash_there, lamport: row.lamport_there };
+            book.set_log(*log, row.clone());
+            if head.seq > 0 {
+                book.advance_heads(*log, head, std::iter::empty());
+            }
+        }
+        for signed in &arrival.events {
+            journal::apply_state(tx, &mut book, &reading, signed).await?;
+        }
+        let recipients = space::recipients(tx.conn(), gid, self.keys.account()).await?;
+        let own =
+            Own { key: &self.keys.device, device: self.keys.device_id(), log: own_log, head: sid, recipients };
+        let peer_id = self.keys.certificate().peer_id.clone();
+        let display_name = crate::store::identity::display_name(tx.conn()).await?;
+        journal::append(tx, &mut book, &own, &reading, Body::Profile { display_name }).await?;
+        let addresses = Body::Addresses { peer_id, addresses: arrival.addresses };
+        journal::append(tx, &mut book, &own, &reading, addresses).await?;
+        book.close(tx.conn()).await?;
+        invite::end_join(tx.conn(), gid, None).await?;
+        mls::drop_key_package(tx.conn(), gid).await?;
+        tell(tx, &Entry::Space(gid), now).await?;
+        tell(tx, &Entry::Join(gid, None), now).await
+    }
+
+    async fn meet_members(&self, tx: &mut WriteTx<'_>, arrival: &Arrival, now: i64) -> Result<(), StoreError> {
+        let (gid, epoch) = (arrival.facts.gid, arrival.facts.epoch);
+        let policy = &arrival.facts.standing.policy;
+        for certificate in &arrival.former {
+            add_member(tx, gid, certificate, policy, 0, now).await?;
+            space::end_member(tx.conn(), gid, certificate.device, epoch).await?;
+        }
+        for leaf in &arrival.facts.standing.roster {
+            // Others were there before; since when exactly, no one needs to tell.
+            let joined = if leaf.certificate.device == self.keys.device_id() { epoch } else { 0 };
+            add_member(tx, gid, &leaf.certificate, policy, joined, now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a JoinBundle brings, checked.
+struct Arrival {
+    facts: crate::group::state::StateFacts,
+    rows: crate::group::rows::RowChanges,
+    floors: Vec<(LogId, LogRow)>,
+    events: Vec<SignedEvent>,
+    former: Vec<Certificate>,
+    addresses: Vec<Vec<u8>>,
+    loopback: bool,
+}
+
+fn floor(floor: &spacepanda_proto::peer::v1::LogFloor) -> Option<(LogId, LogRow)> {
+    let row = LogRow {
+        device: DeviceId::try_from(&*floor.device_key).ok()?,
+        contiguous: floor.seq,
+        hash_there: EventId::try_from(&*floor.event_id).ok()?,
+        lamport_there: floor.lamport,
+        floor: floor.seq,
+        floor_lamport: floor.lamport,
+    };
+    // SQLite's integers are signed.
+    let fits = floor.seq <= crate::event::MAX_COUNTER && floor.lamport <= crate::event::MAX_COUNTER;
+    Some((LogId::try_from(&*floor.log).ok()?, row)).filter(|_| fits)
+}

@@ -1,0 +1,281 @@
+//! Repairs: whoever a Tip shows to be behind gets the commits and events it lacks, from anyone who has them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prost::Message as _;
+use spacepanda_proto::peer::v1::{
+    ApplicationPlaintext, Carry, CarriedEvent, WithheldEvent, application_plaintext, carried_event,
+};
+use tokio::sync::Notify;
+
+use super::{Network, Slot, SlotError, link::Outgoing, tip::Position};
+use crate::{
+    delivery::{self, LogGap},
+    id::{DeviceId, GroupId, LogId, StateId},
+    router::PeerId,
+    store::{
+        StoreError,
+        event::{self, EventRow},
+        mls,
+    },
+};
+
+/// A gap that has just been pushed about is left this long before its author repeats it.
+const SETTLE: Duration = Duration::from_millis(800);
+/// Someone else's events wait longer, plus up to as much again: their author goes first.
+const HOLD: Duration = Duration::from_millis(1_500);
+/// Events carried before the next Tip is awaited.
+const MAX_EVENTS: u32 = 512;
+/// Event bytes of one carrying frame.
+const MAX_FRAME_BYTES: usize = 56 * 1024;
+/// Commits pushed before the next Tip is awaited.
+const MAX_COMMITS: u32 = 64;
+
+/// Where every other device is, and when to help it.
+#[derive(Default)]
+pub(super) struct Repairs {
+    devices: Mutex<HashMap<(GroupId, DeviceId), Device>>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Device {
+    counter: u64,
+    position: Option<Position>,
+    /// It has just been connected: whatever it lacks is no longer on its way.
+    fresh: bool,
+    /// It is being helped: go on as soon as it has taken what it got.
+    helped: bool,
+    /// When its own author's events, and others', may be repeated.
+    due: Option<(Instant, Instant)>,
+}
+
+/// A device to help now.
+struct Due {
+    gid: GroupId,
+    device: DeviceId,
+    position: Position,
+    /// Others' events too, not only one's own.
+    all_logs: bool,
+}
+
+impl Repairs {
+    fn with<T>(&self, gid: GroupId, device: DeviceId, f: impl FnOnce(&mut Device) -> T) -> T {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        f(devices.entry((gid, device)).or_default())
+    }
+
+    /// A device was connected.
+    pub(super) fn meet(&self, gid: GroupId, device: DeviceId) {
+        self.with(gid, device, |device| {
+            device.fresh = true;
+            device.helped = false;
+        });
+    }
+
+    /// A device said where it is; false when it said so before.
+    pub(super) fn heard(&self, gid: GroupId, device: DeviceId, counter: u64, position: &Position) -> bool {
+        let now = Instant::now();
+        self.with(gid, device, |device| {
+            if counter <= device.counter {
+                return false;
+            }
+            device.counter = counter;
+            device.position = Some(position.clone());
+            let hold = HOLD + HOLD.mul_f64(rand::random());
+            if std::mem::take(&mut device.fresh) {
+                device.due = Some((now, now + hold));
+            } else if std::mem::take(&mut device.helped) {
+                device.due = Some((now, now));
+            } else if device.due.is_none() {
+                device.due = Some((now + SETTLE, now + hold));
+            }
+            true
+        })
+    }
+
+    /// A device showed by an old frame that it is at this epoch.
+    pub(super) fn behind(&self, gid: GroupId, device: DeviceId, epoch: u64) {
+        let now = Instant::now();
+        self.with(gid, device, |device| {
+            let logs = device.position.take().map(|position| position.logs).unwrap_or_default();
+            device.position = Some(Position { head: StateId([0; 32]), epoch, logs });
+            device.due.get_or_insert((now, now));
+        });
+        self.wake();
+    }
+
+    /// Look again.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    fn take_due(&self, now: Instant) -> (Vec<Due>, Option<Instant>) {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ready = Vec::new();
+        let mut next: Option<Instant> = None;
+        for ((gid, id), device) in devices.iter_mut() {
+            let Some((own, all)) = device.due else { continue };
+            if own <= now
+                && let Some(position) = &device.position
+            {
+                let all_logs = all <= now;
+                ready.push(Due { gid: *gid, device: *id, position: position.clone(), all_logs });
+                // One's own were looked at; others' still have their time.
+                device.due = (!all_logs).then_some((all, all));
+            }
+            if let Some((own, _)) = device.due {
+                next = Some(next.map_or(own, |next| next.min(own)));
+            }
+        }
+        (ready, next)
+    }
+}
+
+impl Network {
+    /// Helps whoever is behind.
+    pub(super) async fn make_repairs(self: Arc<Self>) {
+        loop {
+            let (ready, next) = self.repairs.take_due(Instant::now());
+            for due in ready {
+                match self.repair(&due).await {
+                    Ok(true) => self.repairs.with(due.gid, due.device, |device| device.helped = true),
+                    Ok(false) | Err(SlotError::NotAMember) => {}
+                    Err(error) => tracing::warn!(%error, "a member could not be brought up to date"),
+                }
+            }
+            let look = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+            tokio::select! {
+                () = self.repairs.wake.notified() => {}
+                () = tokio::time::sleep_until(look.into()) => {}
+            }
+        }
+    }
+
+    /// Sends a device what it lacks; true when something went out.
+    async fn repair(&self, due: &Due) -> Result<bool, SlotError> {
+        let Some(peer) = self.peer_of(due.device) else { return Ok(false) };
+        let mut slot = self.groups.lock(due.gid).await;
+        let epoch = slot.head(&self.vault).await?.facts().epoch;
+        if due.position.epoch < epoch {
+            // Events are sealed on the head: first the way there.
+            return self.push_commits(&mut slot, &peer, due, epoch).await;
+        }
+        let members = slot.members(&self.vault).await?;
+        let Some(joined_epoch) = members.current(&due.device).map(|row| row.joined_epoch) else {
+            return Ok(false);
+        };
+        let carried = self.lacking(due, joined_epoch).await?;
+        if carried.is_empty() {
+            return Ok(false);
+        }
+        let carried = self.carry(&mut slot, &peer, carried).await;
+        if carried.is_err() {
+            slot.forget();
+        }
+        carried.map(|()| true)
+    }
+
+    fn peer_of(&self, device: DeviceId) -> Option<PeerId> {
+        self.links.verified().into_iter().find(|(_, d)| *d == device).map(|(peer, _)| peer)
+    }
+
+    async fn push_commits(
+        &self,
+        slot: &mut Slot,
+        peer: &PeerId,
+        due: &Due,
+        epoch: u64,
+    ) -> Result<bool, SlotError> {
+        let members = slot.members(&self.vault).await?;
+        // A removed device is shown its removal, and nothing after.
+        let up_to = members.get(&due.device).and_then(|row| row.left_epoch).unwrap_or(epoch);
+        let frames = {
+            let mut reader = self.vault.read().await?;
+            mls::commit_frames(reader.conn(), due.gid, (due.position.epoch, up_to), MAX_COMMITS).await?
+        };
+        let any = !frames.is_empty();
+        for bytes in frames {
+            self.links.push(peer, Outgoing::untracked(bytes));
+        }
+        Ok(any)
+    }
+
+    /// The events a device lacks, oldest first, as it may have them.
+    async fn lacking(&self, due: &Due, joined_epoch: u64) -> Result<Vec<CarriedEvent>, StoreError> {
+        let mut reader = self.vault.read().await?;
+        let conn = reader.conn();
+        let Some(group) = mls::group(conn, due.gid).await? else { return Ok(Vec::new()) };
+        let held: Vec<(LogId, u64, u64)> = event::logs(conn, due.gid)
+            .await?
+            .into_iter()
+            .filter(|(log, row)| (due.all_logs || *log == group.own_log) && row.device != due.device)
+            .map(|(log, row)| (log, row.floor, row.contiguous))
+            .collect();
+        let mut rows: Vec<EventRow> = Vec::new();
+        for LogGap { log, after, up_to } in delivery::gaps(&held, &due.position.logs) {
+            let more = event::range(conn, due.gid, log, (after, up_to), MAX_EVENTS).await?;
+            // What is still queued goes out as it was meant to, not as a repeat.
+            rows.extend(more.into_iter().take_while(|row| row.author != self.keys.device_id() || row.via_epoch.is_some()));
+        }
+        rows.sort_by_key(|row| (row.lamport, row.log, row.seq));
+        rows.truncate(MAX_EVENTS as usize);
+        let mut epochs: HashMap<StateId, Option<u64>> = HashMap::new();
+        let mut carried = Vec::with_capacity(rows.len());
+        for row in rows {
+            if !epochs.contains_key(&row.seen_sid) {
+                epochs.insert(row.seen_sid, mls::epoch_of(conn, due.gid, row.seen_sid).await?);
+            }
+            let seen = epochs.get(&row.seen_sid).copied().flatten();
+            carried.push(carried_event(row, seen, joined_epoch));
+        }
+        Ok(carried)
+    }
+
+    async fn carry(
+        &self,
+        slot: &mut Slot,
+        peer: &PeerId,
+        carried: Vec<CarriedEvent>,
+    ) -> Result<(), SlotError> {
+        let gid = slot.gid();
+        for events in delivery::chunks(carried, MAX_FRAME_BYTES, |event| event.encoded_len() + 4) {
+            let kind = Some(application_plaintext::Kind::Carry(Carry { events }));
+            let plaintext = ApplicationPlaintext { kind }.encode_to_vec();
+            let state = slot.head(&self.vault).await?;
+            let sealed = state.seal_application(&self.keys.identity, &plaintext)?;
+            let (sid, changes) = (state.facts().sid, state.take_changes()?);
+            self.vault
+                .write(move |tx| {
+                    Box::pin(async move { mls::store_rows(tx.conn(), gid, sid, &changes).await })
+                })
+                .await?;
+            self.links.push(peer, Outgoing::untracked(sealed.bytes));
+        }
+        Ok(())
+    }
+}
+
+/// An event as a member who joined in `joined_epoch` may have it: content only if it was written for
+/// those who were members then, or concerns everyone.
+fn carried_event(row: EventRow, seen_epoch: Option<u64>, joined_epoch: u64) -> CarriedEvent {
+    let state = crate::event::is_state_kind(row.kind);
+    let entitled = state
+        || row.via_epoch.is_some_and(|epoch| epoch >= joined_epoch)
+        || seen_epoch.is_some_and(|epoch| epoch >= joined_epoch);
+    let kind = match row.signed {
+        Some(signed) if entitled => carried_event::Kind::Event(signed),
+        _ => carried_event::Kind::Withheld(WithheldEvent {
+            log: row.log.0.to_vec(),
+            seq: row.seq,
+            event_id: row.id.0.to_vec(),
+            lamport: row.lamport,
+            author: row.author.0.to_vec(),
+        }),
+    };
+    CarriedEvent { kind: Some(kind) }
+}

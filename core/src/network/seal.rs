@@ -1,0 +1,170 @@
+//! The outbox worker: queued events are sealed on the head, and only then leave (T2).
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use spacepanda_proto::peer::v1::{ApplicationPlaintext, Fresh, application_plaintext};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::{Network, Slot, SlotError, link::Outgoing};
+use crate::{
+    clock::now_ms,
+    group::frame::Frame,
+    id::{EventId, GroupId},
+    store::{Notice, StoreError, event, frame, message, mls, outbox, space},
+};
+
+/// Events of one frame.
+const MAX_EVENTS: u32 = 128;
+/// Event bytes of one frame, unless a single event is larger: the frame stays within 60 KiB.
+const MAX_BYTES: usize = 56 * 1024;
+
+impl Network {
+    /// Seals what is queued, whenever something is and someone is there to take it.
+    pub(super) async fn seal_outbox(self: Arc<Self>) {
+        let mut notices = self.vault.notices();
+        loop {
+            self.seal_all().await;
+            tokio::select! {
+                () = self.wake.outbox.notified() => {}
+                open = next_outbox(&mut notices) => {
+                    if !open {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn seal_all(&self) {
+        let groups = async {
+            let mut reader = self.vault.read().await?;
+            outbox::groups_with_queued(reader.conn()).await
+        };
+        let groups = match groups.await {
+            Ok(groups) => groups,
+            Err(error) => {
+                tracing::warn!(%error, "the outbox cannot be read");
+                return;
+            }
+        };
+        for gid in groups {
+            loop {
+                match self.seal_batch(gid).await {
+                    Ok(true) => {}
+                    Ok(false) | Err(SlotError::NotAMember) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "queued events could not be sealed");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Seals one frame of a group's queued events and pushes it; true when there was one.
+    async fn seal_batch(&self, gid: GroupId) -> Result<bool, SlotError> {
+        let mut slot = self.groups.lock(gid).await;
+        let peers = self.connected_members(&mut slot).await?;
+        if peers.is_empty() {
+            // Nobody would take it: stay queued and seal on the head of that later moment.
+            return Ok(false);
+        }
+        let queued = {
+            let mut reader = self.vault.read().await?;
+            outbox::queued_events(reader.conn(), gid, MAX_EVENTS).await?
+        };
+        if queued.is_empty() {
+            return Ok(false);
+        }
+        let sealed = self.seal_events(&mut slot, fitting(queued)).await;
+        if sealed.is_err() {
+            slot.forget();
+        }
+        let frame = sealed?;
+        for (_, peer) in peers {
+            self.links.push(&peer, frame.clone());
+        }
+        Ok(true)
+    }
+
+    async fn seal_events(
+        &self,
+        slot: &mut Slot,
+        queued: Vec<(i64, EventId, Vec<u8>)>,
+    ) -> Result<Outgoing, SlotError> {
+        let gid = slot.gid();
+        let mut rows = Vec::with_capacity(queued.len());
+        let mut ids = Vec::with_capacity(queued.len());
+        let mut events = Vec::with_capacity(queued.len());
+        for (row, id, signed) in queued {
+            rows.push(row);
+            ids.push(id);
+            events.push(signed);
+        }
+        let plaintext = ApplicationPlaintext {
+            kind: Some(application_plaintext::Kind::Fresh(Fresh { events })),
+        }
+        .encode_to_vec();
+        let state = slot.head(&self.vault).await?;
+        let sealed = state.seal_application(&self.keys.identity, &plaintext)?;
+        let (sid, epoch, env_tag) = (state.facts().sid, state.facts().epoch, state.facts().env_tag);
+        let changes = state.take_changes()?;
+        let bytes: Arc<[u8]> = sealed.bytes.into();
+        let (stored, me, id) = (Arc::clone(&bytes), self.keys.account(), sealed.id);
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    let conn = tx.conn();
+                    let recipients = space::recipients(conn, gid, me).await?;
+                    mls::store_rows(conn, gid, sid, &changes).await?;
+                    let own = frame::FrameStatus::Own;
+                    frame::insert(conn, id, Some(gid), &env_tag, Some(&stored), own, None, now_ms()).await?;
+                    outbox::sealed(conn, &rows, id).await?;
+                    event::set_via(conn, &ids, epoch).await?;
+                    message::sealed(conn, &ids, epoch, recipients).await?;
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .await?;
+        Ok(Outgoing { bytes, custody: Some(id) })
+    }
+
+    /// Own frames that no other server stored yet go to a peer that has just come: the same bytes.
+    pub(super) async fn push_unstored(&self, gid: GroupId, peer: &crate::router::PeerId) -> Result<(), StoreError> {
+        let frames = {
+            let mut reader = self.vault.read().await?;
+            frame::own_unstored(reader.conn(), gid, MAX_EVENTS).await?
+        };
+        for bytes in frames {
+            if let Ok(frame) = Frame::decode(&bytes) {
+                self.links.push(peer, Outgoing { bytes: bytes.into(), custody: Some(frame.id()) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until something was queued; false when the vault is closed.
+async fn next_outbox(notices: &mut broadcast::Receiver<Notice>) -> bool {
+    loop {
+        match notices.recv().await {
+            // A lagging receiver has missed notices: look at everything, as always.
+            Ok(Notice::Outbox(_)) | Err(RecvError::Lagged(_)) => return true,
+            Ok(Notice::Feed(_)) => {}
+            Err(RecvError::Closed) => return false,
+        }
+    }
+}
+
+/// As many of the oldest as fit one frame; always at least one.
+fn fitting(queued: Vec<(i64, EventId, Vec<u8>)>) -> Vec<(i64, EventId, Vec<u8>)> {
+    let mut bytes = 0;
+    let mut fits = |(_, _, signed): &(i64, EventId, Vec<u8>)| {
+        let first = bytes == 0;
+        // Four bytes of protobuf framing an event.
+        bytes += signed.len() + 4;
+        first || bytes <= MAX_BYTES
+    };
+    queued.into_iter().take_while(|row| fits(row)).collect()
+}

@@ -1,0 +1,277 @@
+//! Tips: what this device holds, told to fellow members soon after it changes and every half minute.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prost::Message as _;
+use spacepanda_proto::peer::v1::{FrameOutcome, LogPosition, SignedTip, Tip};
+use tokio::sync::Notify;
+
+use super::{Network, Slot, SlotError, link::Outgoing, misbehaviour::Offence};
+use crate::{
+    certificate::verify,
+    clock::now_ms,
+    group::frame::{Frame, OpenedFrame},
+    id::{DeviceId, GroupId, LogId, StateId},
+    router::PeerId,
+    store::{Notice, StoreError, WriteTx, event, feed, message, mls, outbox, tip},
+};
+
+/// What changes is collected this long before it is told.
+const GATHER: Duration = Duration::from_millis(40);
+/// Every group is told at least this often, give or take [`JITTER`].
+const PERIOD: Duration = Duration::from_secs(30);
+const JITTER: Duration = Duration::from_secs(10);
+/// Logs of one Tip.
+const MAX_POSITIONS: usize = 4_096;
+const CONTEXT: &[u8] = b"spacepanda/tip/1\0";
+
+/// When each group is to be told next, and the counters of one's own Tips.
+#[derive(Default)]
+pub(super) struct Tips {
+    due: Mutex<HashMap<GroupId, Instant>>,
+    wake: Notify,
+    /// The last counter used and the last reserved.
+    counters: tokio::sync::Mutex<(u64, u64)>,
+}
+
+impl Tips {
+    /// Something changed: tell soon.
+    pub(super) fn soon(&self, gid: GroupId) {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        due.entry(gid).or_insert_with(|| Instant::now() + GATHER);
+        self.wake.notify_one();
+    }
+
+    /// The groups whose time has come, and when to look again.
+    fn take_due(&self, now: Instant) -> (Vec<GroupId>, Option<Instant>) {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready: Vec<_> = due.iter().filter(|(_, at)| **at <= now).map(|(gid, _)| *gid).collect();
+        due.retain(|_, at| *at > now);
+        (ready, due.values().min().copied())
+    }
+}
+
+/// How far a device says it is.
+#[derive(Clone, Debug)]
+pub(super) struct Position {
+    pub(super) head: StateId,
+    pub(super) epoch: u64,
+    pub(super) logs: HashMap<LogId, u64>,
+}
+
+impl Network {
+    /// Sends Tips when groups changed, and to everyone every half minute.
+    pub(super) async fn send_tips(self: Arc<Self>) {
+        let mut periodic = Instant::now() + period();
+        loop {
+            let (ready, next) = self.tips.take_due(Instant::now());
+            for gid in ready {
+                self.tip_to_all(gid).await;
+            }
+            if Instant::now() >= periodic {
+                periodic = Instant::now() + period();
+                self.all_groups_soon().await;
+            }
+            let next = next.map_or(periodic, |next| next.min(periodic));
+            tokio::select! {
+                () = self.tips.wake.notified() => {}
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+        }
+    }
+
+    async fn all_groups_soon(&self) {
+        if self.links.verified().is_empty() {
+            return;
+        }
+        let groups = async {
+            let mut reader = self.vault.read().await?;
+            mls::live_groups(reader.conn()).await
+        };
+        match groups.await {
+            Ok(groups) => groups.into_iter().for_each(|gid| self.tips.soon(gid)),
+            Err(error) => tracing::warn!(%error, "groups cannot be read"),
+        }
+    }
+
+    async fn tip_to_all(&self, gid: GroupId) {
+        let mut slot = self.groups.lock(gid).await;
+        let Ok(peers) = self.connected_members(&mut slot).await else { return };
+        if peers.is_empty() {
+            return;
+        }
+        match self.sealed_tip(&mut slot).await {
+            Ok(tip) => {
+                for (_, peer) in peers {
+                    self.links.push(&peer, tip.clone());
+                }
+            }
+            Err(SlotError::NotAMember) => {}
+            Err(error) => tracing::warn!(%error, "a Tip could not be made"),
+        }
+    }
+
+    /// Tells one peer where this device is.
+    pub(super) async fn tip_to(&self, gid: GroupId, peer: &PeerId) {
+        let mut slot = self.groups.lock(gid).await;
+        match self.sealed_tip(&mut slot).await {
+            Ok(tip) => self.links.push(peer, tip),
+            Err(SlotError::NotAMember) => {}
+            Err(error) => tracing::warn!(%error, "a Tip could not be made"),
+        }
+    }
+
+    async fn sealed_tip(&self, slot: &mut Slot) -> Result<Outgoing, SlotError> {
+        let gid = slot.gid();
+        let logs = {
+            let mut reader = self.vault.read().await?;
+            event::logs(reader.conn(), gid).await?
+        };
+        let counter = self.next_counter().await?;
+        let state = slot.head(&self.vault).await?;
+        let positions = logs
+            .into_iter()
+            .take(MAX_POSITIONS)
+            .map(|(log, row)| LogPosition { log: log.0.to_vec(), contiguous: row.contiguous })
+            .collect();
+        let tip = Tip {
+            device_key: self.keys.device_id().0.to_vec(),
+            counter,
+            head_sid: state.facts().sid.0.to_vec(),
+            epoch: state.facts().epoch,
+            positions,
+        }
+        .encode_to_vec();
+        let signature = self.keys.identity.sign(&signed_bytes(gid, &tip)).to_vec();
+        let signed = SignedTip { tip, signature }.encode_to_vec();
+        Ok(Outgoing::untracked(state.seal_tip(&signed)?))
+    }
+
+    async fn next_counter(&self) -> Result<u64, StoreError> {
+        let mut counters = self.tips.counters.lock().await;
+        if counters.0 >= counters.1 {
+            let first = self
+                .vault
+                .write(|tx| Box::pin(async move { tip::reserve_counters(tx.conn()).await }))
+                .await?;
+            *counters = (first - 1, first - 1 + tip::COUNTER_BLOCK);
+        }
+        counters.0 += 1;
+        Ok(counters.0)
+    }
+
+    /// Takes a Tip that a peer pushed: acknowledgements, and what its sender lacks.
+    pub(super) async fn take_tip(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        peer: &PeerId,
+        frame: &Frame,
+        opened: &OpenedFrame,
+    ) -> Result<FrameOutcome, SlotError> {
+        let gid = slot.gid();
+        let Some((device, counter, position)) = read_tip(gid, &opened.body) else {
+            self.offend(peer, Offence::Signature);
+            return Ok(FrameOutcome::Rejected);
+        };
+        let state = {
+            let mut reader = self.vault.read().await?;
+            mls::state_by_tag(reader.conn(), &frame.env_tag()).await?.ok_or(SlotError::Pruned)?
+        };
+        let in_roster = {
+            let roster = &slot.state(&self.vault, state.sid).await?.facts().standing.roster;
+            roster.iter().any(|leaf| leaf.leaf == opened.leaf && leaf.certificate.device == device)
+        };
+        if !in_roster || position.head != state.sid || position.epoch != state.epoch {
+            self.offend(peer, Offence::WrongSender);
+            return Ok(FrameOutcome::Rejected);
+        }
+        if device == self.keys.device_id() {
+            return Ok(FrameOutcome::Duplicate);
+        }
+        if !self.repairs.heard(gid, device, counter, &position) {
+            return Ok(FrameOutcome::Duplicate);
+        }
+        self.acknowledge(slot, device, counter, &position).await?;
+        self.repairs.wake();
+        Ok(FrameOutcome::Stored)
+    }
+
+    async fn acknowledge(
+        &self,
+        slot: &mut Slot,
+        device: DeviceId,
+        counter: u64,
+        position: &Position,
+    ) -> Result<(), SlotError> {
+        let gid = slot.gid();
+        let members = slot.members(&self.vault).await?;
+        let Some(joined_epoch) = members.current(&device).map(|row| row.joined_epoch) else { return Ok(()) };
+        let ack = Acknowledgement { gid, device, counter, joined_epoch, position: position.clone() };
+        self.vault.write(move |tx| Box::pin(async move { ack.store(tx).await })).await?;
+        Ok(())
+    }
+}
+
+struct Acknowledgement {
+    gid: GroupId,
+    device: DeviceId,
+    counter: u64,
+    joined_epoch: u64,
+    position: Position,
+}
+
+impl Acknowledgement {
+    async fn store(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        let Self { gid, device, counter, joined_epoch, position } = self;
+        let conn = tx.conn();
+        if !tip::note(conn, gid, device, counter, position.head, position.epoch).await? {
+            return Ok(());
+        }
+        outbox::letter_done(conn, gid, device).await?;
+        let Some(group) = mls::group(conn, gid).await? else { return Ok(()) };
+        let Some(said) = position.logs.get(&group.own_log).copied() else { return Ok(()) };
+        // Nobody can have processed what was not written yet.
+        let written = event::written(conn, gid, group.own_log).await?;
+        let reached = said.min(written);
+        let before = tip::cursor(conn, gid, device, group.own_log).await?;
+        if reached <= before {
+            return Ok(());
+        }
+        let now = now_ms();
+        message::acknowledged(conn, gid, group.own_log, (before, reached), joined_epoch, now).await?;
+        tip::set_cursor(conn, gid, device, group.own_log, reached).await?;
+        outbox::events_done(conn, gid, group.own_log, reached).await?;
+        let seq = feed::newest(conn).await?;
+        tx.notify(Notice::Feed(seq));
+        Ok(())
+    }
+}
+
+fn read_tip(gid: GroupId, body: &[u8]) -> Option<(DeviceId, u64, Position)> {
+    let signed = SignedTip::decode(body).ok()?;
+    let tip = Tip::decode(&*signed.tip).ok()?;
+    let device = DeviceId::try_from(&*tip.device_key).ok()?;
+    verify(&device.0, &signed_bytes(gid, &signed.tip), &signed.signature).ok()?;
+    if tip.positions.len() > MAX_POSITIONS {
+        return None;
+    }
+    let logs = tip
+        .positions
+        .iter()
+        .map(|at| Some((LogId::try_from(&*at.log).ok()?, at.contiguous)))
+        .collect::<Option<_>>()?;
+    let head = StateId::try_from(&*tip.head_sid).ok()?;
+    Some((device, tip.counter, Position { head, epoch: tip.epoch, logs }))
+}
+
+fn signed_bytes(gid: GroupId, tip: &[u8]) -> Vec<u8> {
+    [CONTEXT, gid.as_bytes(), tip].concat()
+}
+
+fn period() -> Duration {
+    PERIOD - JITTER + JITTER.mul_f64(2.0 * rand::random::<f64>())
+}

@@ -1,0 +1,49 @@
+//! This account as the author of events in one group, as it stands inside a step.
+
+use crate::{
+    id::{GroupId, LogId, StateId},
+    journal::{Members, Own},
+    network::Network,
+    store::{
+        StoreError, WriteTx,
+        mls::{self, GroupStanding},
+        space,
+    },
+};
+
+/// What own events of a group are written with.
+pub(super) struct Author {
+    /// Everyone who is or was there.
+    pub(super) members: Members,
+    log: LogId,
+    head: StateId,
+    recipients: u32,
+}
+
+impl Author {
+    /// Loads it; `None` when this account is not an active member.
+    pub(super) async fn load(
+        tx: &mut WriteTx<'_>,
+        network: &Network,
+        gid: GroupId,
+    ) -> Result<Option<Self>, StoreError> {
+        let group = mls::group(tx.conn(), gid).await?;
+        let Some(group) = group.filter(|group| group.standing == GroupStanding::Active) else {
+            return Ok(None);
+        };
+        let members = Members::new(space::member_rows(tx.conn(), gid).await?);
+        let recipients = space::recipients(tx.conn(), gid, network.keys.account()).await?;
+        Ok(Some(Self { members, log: group.own_log, head: group.head, recipients }))
+    }
+
+    /// As the journal wants it.
+    pub(super) fn own<'a>(&self, network: &'a Network) -> Own<'a> {
+        Own {
+            key: &network.keys.device,
+            device: network.keys.device_id(),
+            log: self.log,
+            head: self.head,
+            recipients: self.recipients,
+        }
+    }
+}

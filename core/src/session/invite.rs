@@ -1,0 +1,215 @@
+//! Invites and joining.
+
+use std::{sync::Arc, time::Duration};
+
+use ed25519_dalek::SigningKey;
+use uuid::Uuid;
+
+use super::{
+    Session, SpaceError,
+    request::Request,
+    space::{as_owner, write_event},
+};
+use crate::{
+    clock::{duration_ms, now_ms, random, time_from_ms},
+    event::Body,
+    group::key_package::{FreshKeyPackage, fresh_key_package},
+    id::{GroupId, InviteId},
+    invite::InviteLink,
+    model::{Invite, Join, JoinFailure, Role},
+    network::{Network, SlotError},
+    router::Address,
+    store::{
+        StoreError, WriteTx,
+        invite::{self, InviteRow, JoinRow, JoinStatus},
+        mls::{self, GroupStanding},
+        request::Remembered,
+        space,
+    },
+};
+
+/// How long JoinSpace waits for the inviter before it answers PENDING.
+const JOIN_PATIENCE: Duration = Duration::from_secs(12);
+
+impl Session {
+    /// Makes an invite link.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotPermitted`] for anyone but an owner.
+    pub async fn create_invite(
+        &self,
+        request: Option<Uuid>,
+        gid: GroupId,
+        max_uses: u32,
+        expires_in: Duration,
+    ) -> Result<Invite, SpaceError> {
+        let life = duration_ms(expires_in);
+        let fields = [gid.as_bytes(), &max_uses.to_be_bytes()[..], &life.to_be_bytes()];
+        let request = Request::new(request, "CreateInvite", &fields);
+        let epoch = {
+            let mut slot = self.network.groups.lock(gid).await;
+            match slot.head(&self.vault).await {
+                Ok(head) => head.facts().epoch,
+                Err(SlotError::NotAMember) => return Err(SpaceError::SpaceNotFound),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let addresses = self.network.own_addresses();
+        let only_local_addresses = !addresses.iter().any(Address::is_public);
+        let link = InviteLink {
+            gid,
+            seed: random(),
+            invite: InviteId::random(),
+            peer_id: self.network.keys.certificate().peer_id.clone(),
+            addresses: addresses.iter().take(crate::router::MAX_ADDRESSES).map(Address::to_bytes).collect(),
+            expires_at_ms: now_ms().saturating_add(life).unsigned_abs(),
+            account: self.account(),
+        };
+        let network = Arc::clone(&self.network);
+        let (id, row) = self
+            .vault
+            .write(move |tx| {
+                Box::pin(async move { create(tx, &network, &link, max_uses, epoch, &request).await })
+            })
+            .await?;
+        let used = self.uses(gid, id).await?;
+        Ok(Invite {
+            id,
+            link: row.link,
+            expires_at: time_from_ms(row.expires_at),
+            uses_left: row.max_uses.saturating_sub(used),
+            only_local_addresses,
+        })
+    }
+
+    /// Makes an invite unusable at once.
+    ///
+    /// # Errors
+    /// [`SpaceError::InviteNotFound`] for one that this account did not make.
+    pub async fn revoke_invite(&self, id: InviteId) -> Result<(), SpaceError> {
+        let network = Arc::clone(&self.network);
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    let row = invite::get(tx.conn(), id).await?.ok_or(SpaceError::InviteNotFound)?;
+                    let author = match as_owner(tx, &network, row.gid).await {
+                        Err(SpaceError::SpaceNotFound) => return Err(SpaceError::InviteNotFound),
+                        author => author?,
+                    };
+                    let body = Body::InviteRevoked { invite: id };
+                    Ok(write_event(tx, &network, row.gid, &author, body).await?)
+                })
+            })
+            .await
+    }
+
+    /// Joins by link: at once where the inviter answers, else PENDING and completed later by itself.
+    ///
+    /// # Errors
+    /// [`SpaceError::Join`] when the link is no good, [`SpaceError::AlreadyMember`]
+    pub async fn join_space(&self, request: Option<Uuid>, link: &str) -> Result<Join, SpaceError> {
+        let parsed = InviteLink::parse(link).map_err(|_| JoinFailure::Invalid)?;
+        let gid = parsed.gid;
+        let request = Request::new(request, "JoinSpace", &[parsed.encode().as_bytes()]);
+        let key_package = fresh_key_package(&self.network.keys.identity).map_err(SlotError::from)?;
+        self.vault
+            .write(move |tx| Box::pin(async move { start(tx, &parsed, key_package, &request).await }))
+            .await?;
+        let network = Arc::clone(&self.network);
+        // On a task of its own: whoever asked may hang up, the join goes on.
+        let attempt = tokio::spawn(async move { network.try_join(gid).await });
+        if let Ok(Ok(Err(error))) = tokio::time::timeout(JOIN_PATIENCE, attempt).await {
+            return Err(error.into());
+        }
+        self.network.join_soon();
+        let status = {
+            let mut reader = self.vault.read().await?;
+            invite::join(reader.conn(), gid).await?.map(|row| row.status)
+        };
+        match status {
+            Some(JoinStatus::Joined) => Ok(Join::Joined(Box::new(self.space(gid).await?))),
+            Some(JoinStatus::Failed(failure)) => Err(failure.into()),
+            Some(JoinStatus::Pending) => Ok(Join::Pending(gid)),
+            None => Err(SpaceError::Group),
+        }
+    }
+
+    async fn uses(&self, gid: GroupId, id: InviteId) -> Result<u32, SpaceError> {
+        let mut slot = self.network.groups.lock(gid).await;
+        Ok(slot.head(&self.vault).await?.facts().standing.policy.uses_of(&id))
+    }
+}
+
+async fn create(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    link: &InviteLink,
+    max_uses: u32,
+    epoch: u64,
+    request: &Request,
+) -> Result<(InviteId, InviteRow), SpaceError> {
+    match request.recall(tx).await? {
+        Remembered::New => {}
+        Remembered::Answered(id) => {
+            let id = InviteId::try_from(&*id).map_err(StoreError::from)?;
+            return Ok((id, invite::get(tx.conn(), id).await?.ok_or(SpaceError::InviteNotFound)?));
+        }
+        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    }
+    let author = as_owner(tx, network, link.gid).await?;
+    let body = Body::Invite {
+        invite: link.invite,
+        public_key: SigningKey::from_bytes(&link.seed).verifying_key().to_bytes(),
+        role: Role::Member,
+        max_uses,
+        expires_at_ms: link.expires_at_ms,
+        epoch,
+    };
+    write_event(tx, network, link.gid, &author, body).await?;
+    let expires_at = i64::try_from(link.expires_at_ms).unwrap_or(i64::MAX);
+    let row = InviteRow { gid: link.gid, link: link.encode(), expires_at, max_uses };
+    invite::insert(tx.conn(), link.invite, &row).await?;
+    request.remember(tx, link.invite.as_bytes(), now_ms()).await?;
+    Ok((link.invite, row))
+}
+
+/// Notes the join, unless this very request did before.
+async fn start(
+    tx: &mut WriteTx<'_>,
+    link: &InviteLink,
+    key_package: FreshKeyPackage,
+    request: &Request,
+) -> Result<(), SpaceError> {
+    let gid = link.gid;
+    match request.recall(tx).await? {
+        Remembered::New => {}
+        Remembered::Answered(_) => return Ok(()),
+        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    }
+    let group = mls::group(tx.conn(), gid).await?;
+    if group.is_some_and(|group| matches!(group.standing, GroupStanding::Active | GroupStanding::Leaving)) {
+        return Err(SpaceError::AlreadyMember);
+    }
+    if link.expires_at_ms <= now_ms().unsigned_abs() {
+        return Err(JoinFailure::Expired.into());
+    }
+    // A pending join keeps its KeyPackage: the inviter may have added it already.
+    let pending = invite::join(tx.conn(), gid).await?.filter(|row| row.status == JoinStatus::Pending);
+    let (bytes, hash) = match pending {
+        Some(row) => (row.key_package, row.key_package_hash),
+        None => {
+            mls::drop_key_package(tx.conn(), gid).await?;
+            mls::store_key_package(tx.conn(), gid, &key_package.rows).await?;
+            (key_package.bytes, key_package.hash)
+        }
+    };
+    let row = JoinRow {
+        gid,
+        link: link.encode(),
+        key_package: bytes,
+        key_package_hash: hash,
+        status: JoinStatus::Pending,
+    };
+    invite::start_join(tx.conn(), &row, now_ms()).await?;
+    Ok(request.remember(tx, gid.as_bytes(), now_ms()).await?)
+}

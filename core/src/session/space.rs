@@ -1,0 +1,334 @@
+//! Spaces, channels and members.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Session, SpaceError, author::Author, request::Request};
+use crate::{
+    clock::{now_ms, random},
+    event::{Body, ChangeKind},
+    group::{policy::Policy, state::GroupState},
+    id::{AccountId, ChannelId, GroupId, LogId},
+    journal::{self, Members, Own, Reading, tell},
+    model::{Channel, Member, Role, Space},
+    network::{Network, SlotError, add_member, end_membership},
+    router::Address,
+    store::{
+        StoreError, WriteTx,
+        event::LogBook,
+        feed::Entry,
+        identity,
+        mls::{self, GroupStanding},
+        request::Remembered,
+        space,
+    },
+};
+
+/// Spaces of one account.
+const MAX_SPACES: u32 = 1_000;
+/// Channels of one space.
+const MAX_CHANNELS: u32 = 1_000;
+/// The channel that every space starts with.
+const FIRST_CHANNEL: &str = "general";
+
+impl Session {
+    /// Creates a space with a channel `general`.
+    ///
+    /// # Errors
+    /// [`SpaceError`]
+    pub async fn create_space(
+        &self,
+        request: Option<Uuid>,
+        name: &str,
+        description: &str,
+    ) -> Result<Space, SpaceError> {
+        let request = Request::new(request, "CreateSpace", &[name.as_bytes(), description.as_bytes()]);
+        let gid = GroupId::random();
+        let owner = self.network.keys.account();
+        let mut state = GroupState::create(&self.network.keys.identity, gid, Policy::founding(owner))
+            .map_err(SlotError::from)?;
+        let rows = state.take_changes().map_err(SlotError::from)?;
+        let founding = Founding {
+            facts: state.facts().clone(),
+            rows,
+            name: name.to_owned(),
+            description: description.to_owned(),
+            addresses: self.network.own_addresses(),
+        };
+        let network = Arc::clone(&self.network);
+        let gid = self
+            .vault
+            .write(move |tx| Box::pin(async move { found(tx, &network, founding, &request).await }))
+            .await?;
+        self.space(gid).await
+    }
+
+    /// One space.
+    ///
+    /// # Errors
+    /// [`SpaceError::SpaceNotFound`] also for one that this account is no longer in.
+    pub async fn space(&self, gid: GroupId) -> Result<Space, SpaceError> {
+        let mut reader = self.vault.read().await?;
+        space::space(reader.conn(), self.account(), gid).await?.ok_or(SpaceError::SpaceNotFound)
+    }
+
+    /// All spaces, oldest first.
+    ///
+    /// # Errors
+    /// [`SpaceError::Store`]
+    pub async fn spaces(&self) -> Result<Vec<Space>, SpaceError> {
+        let mut reader = self.vault.read().await?;
+        let mut spaces = Vec::new();
+        for gid in space::spaces(reader.conn()).await? {
+            spaces.extend(space::space(reader.conn(), self.account(), gid).await?);
+        }
+        Ok(spaces)
+    }
+
+    /// Leaves a space: gone here at once, from the group when the owner's device has committed it.
+    ///
+    /// # Errors
+    /// [`SpaceError::OwnerCannotLeave`] unless alone.
+    pub async fn leave_space(&self, request: Option<Uuid>, gid: GroupId) -> Result<(), SpaceError> {
+        let request = Request::new(request, "LeaveSpace", &[gid.as_bytes()]);
+        let generation = self.generation(gid, self.account()).await;
+        let network = Arc::clone(&self.network);
+        self.vault
+            .write(move |tx| Box::pin(async move { leave(tx, &network, gid, generation, &request).await }))
+            .await
+    }
+
+    /// Creates a public channel.
+    ///
+    /// # Errors
+    /// [`SpaceError`]
+    pub async fn create_channel(
+        &self,
+        request: Option<Uuid>,
+        gid: GroupId,
+        name: &str,
+        topic: &str,
+    ) -> Result<Channel, SpaceError> {
+        let fields = [gid.as_bytes(), name.as_bytes(), topic.as_bytes()];
+        let request = Request::new(request, "CreateChannel", &fields);
+        let new = Channel { id: ChannelId::random(), space: gid, name: name.into(), topic: topic.into() };
+        let network = Arc::clone(&self.network);
+        self.vault
+            .write(move |tx| Box::pin(async move { create_channel(tx, &network, new, &request).await }))
+            .await
+    }
+
+    /// Channels of a space, oldest first.
+    ///
+    /// # Errors
+    /// [`SpaceError::SpaceNotFound`]
+    pub async fn channels(&self, gid: GroupId) -> Result<Vec<Channel>, SpaceError> {
+        self.space(gid).await?;
+        let mut reader = self.vault.read().await?;
+        Ok(space::channels(reader.conn(), gid).await?)
+    }
+
+    /// Members of a space, in order of joining.
+    ///
+    /// # Errors
+    /// [`SpaceError::SpaceNotFound`]
+    pub async fn members(&self, gid: GroupId) -> Result<Vec<Member>, SpaceError> {
+        self.space(gid).await?;
+        let members = {
+            let mut reader = self.vault.read().await?;
+            space::members(reader.conn(), gid).await?
+        };
+        let online = self.network.connected_accounts();
+        let seen = |account| account == self.account() || online.contains(&account);
+        Ok(members.into_iter().map(|member| Member { online: seen(member.account), ..member }).collect())
+    }
+
+    /// Removes an account: nothing sent after this returns opens for it.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotPermitted`] for anyone but an owner, and for removing an owner.
+    pub async fn remove_member(
+        &self,
+        request: Option<Uuid>,
+        gid: GroupId,
+        account: AccountId,
+    ) -> Result<(), SpaceError> {
+        let request = Request::new(request, "RemoveMember", &[gid.as_bytes(), account.as_bytes()]);
+        let generation = self.generation(gid, account).await;
+        let network = Arc::clone(&self.network);
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move { ask_to_remove(tx, &network, gid, account, generation, &request).await })
+            })
+            .await?;
+        // The request is durable; this device is the one that commits it.
+        Ok(self.network.answer_requests(gid).await?)
+    }
+
+    /// Which life of an account in the group a request acts on; 0 when there is none.
+    async fn generation(&self, gid: GroupId, account: AccountId) -> u64 {
+        let mut slot = self.network.groups.lock(gid).await;
+        let head = slot.head(&self.vault).await;
+        head.ok()
+            .and_then(|head| head.facts().standing.policy.standing_of(&account).map(|s| s.generation))
+            .unwrap_or(0)
+    }
+}
+
+struct Founding {
+    facts: crate::group::state::StateFacts,
+    rows: crate::group::rows::RowChanges,
+    name: String,
+    description: String,
+    addresses: Vec<Address>,
+}
+
+async fn found(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    founding: Founding,
+    request: &Request,
+) -> Result<GroupId, SpaceError> {
+    match request.recall(tx).await? {
+        Remembered::New => {}
+        Remembered::Answered(gid) => return Ok(GroupId::try_from(&*gid).map_err(StoreError::from)?),
+        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    }
+    if space::spaces(tx.conn()).await?.len() >= MAX_SPACES as usize {
+        return Err(SpaceError::LimitReached(MAX_SPACES));
+    }
+    let (gid, sid, now) = (founding.facts.gid, founding.facts.sid, now_ms());
+    let (me, log) = (network.keys.account(), LogId(*random()));
+    mls::store_rows(tx.conn(), gid, sid, &founding.rows).await?;
+    mls::insert_state(tx.conn(), &founding.facts, None, None, now).await?;
+    mls::insert_group(tx.conn(), gid, sid, log, now).await?;
+    let policy = &founding.facts.standing.policy;
+    add_member(tx, gid, network.keys.certificate(), policy, founding.facts.epoch, now).await?;
+    let members = Members::new(space::member_rows(tx.conn(), gid).await?);
+    let reading = Reading { me, members: &members, loopback: false, now };
+    let own = Own { key: &network.keys.device, device: network.keys.device_id(), log, head: sid, recipients: 0 };
+    let mut book = LogBook::open(tx.conn(), gid).await?;
+    let bodies = [
+        Body::Space { name: founding.name, description: founding.description },
+        Body::Channel { channel: ChannelId::random(), name: FIRST_CHANNEL.into(), topic: String::new() },
+        Body::Profile { display_name: identity::display_name(tx.conn()).await? },
+        Body::Addresses {
+            peer_id: network.keys.certificate().peer_id.clone(),
+            addresses: founding.addresses.iter().map(Address::to_bytes).collect(),
+        },
+    ];
+    for body in bodies {
+        journal::append(tx, &mut book, &own, &reading, body).await?;
+    }
+    book.close(tx.conn()).await?;
+    request.remember(tx, gid.as_bytes(), now).await?;
+    Ok(gid)
+}
+
+/// Appends one own event to a group that this account is in.
+pub(super) async fn write_event(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    gid: GroupId,
+    author: &Author,
+    body: Body,
+) -> Result<(), StoreError> {
+    let reading =
+        Reading { me: network.keys.account(), members: &author.members, loopback: false, now: now_ms() };
+    let mut book = LogBook::open(tx.conn(), gid).await?;
+    journal::append(tx, &mut book, &author.own(network), &reading, body).await?;
+    book.close(tx.conn()).await
+}
+
+/// This account as author in a space where it has to be an owner.
+pub(super) async fn as_owner(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    gid: GroupId,
+) -> Result<Author, SpaceError> {
+    let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
+    let me = author.members.current(&network.keys.device_id());
+    if me.is_some_and(|me| me.role == Role::Owner) { Ok(author) } else { Err(SpaceError::NotPermitted) }
+}
+
+async fn create_channel(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    new: Channel,
+    request: &Request,
+) -> Result<Channel, SpaceError> {
+    match request.recall(tx).await? {
+        Remembered::New => {}
+        Remembered::Answered(id) => {
+            let id = ChannelId::try_from(&*id).map_err(StoreError::from)?;
+            return space::channel(tx.conn(), id).await?.ok_or(SpaceError::SpaceNotFound);
+        }
+        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    }
+    let author = as_owner(tx, network, new.space).await?;
+    let channels = space::channels(tx.conn(), new.space).await?;
+    if channels.iter().any(|channel| channel.name == new.name) {
+        return Err(SpaceError::ChannelNameTaken);
+    }
+    if channels.len() >= MAX_CHANNELS as usize {
+        return Err(SpaceError::LimitReached(MAX_CHANNELS));
+    }
+    let body = Body::Channel { channel: new.id, name: new.name.clone(), topic: new.topic.clone() };
+    write_event(tx, network, new.space, &author, body).await?;
+    request.remember(tx, new.id.as_bytes(), now_ms()).await?;
+    Ok(new)
+}
+
+async fn leave(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    gid: GroupId,
+    generation: u64,
+    request: &Request,
+) -> Result<(), SpaceError> {
+    match request.recall(tx).await? {
+        Remembered::New => {}
+        Remembered::Answered(_) => return Ok(()),
+        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    }
+    let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
+    let me = network.keys.account();
+    let others = author.members.all_current().any(|member| member.account != me);
+    let owner = author.members.current(&network.keys.device_id()).is_some_and(|m| m.role == Role::Owner);
+    if owner && others {
+        return Err(SpaceError::OwnerCannotLeave);
+    }
+    if others {
+        let body = Body::ChangeRequest { kind: ChangeKind::Leave, target: me, generation };
+        write_event(tx, network, gid, &author, body).await?;
+        mls::set_standing(tx.conn(), gid, GroupStanding::Leaving).await?;
+        tell(tx, &Entry::SpaceGone(gid), now_ms()).await?;
+    } else {
+        end_membership(tx, gid, me, true).await?;
+    }
+    Ok(request.remember(tx, &[], now_ms()).await?)
+}
+
+async fn ask_to_remove(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    gid: GroupId,
+    account: AccountId,
+    generation: u64,
+    request: &Request,
+) -> Result<(), SpaceError> {
+    match request.recall(tx).await? {
+        Remembered::New => {}
+        Remembered::Answered(_) => return Ok(()),
+        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    }
+    let author = as_owner(tx, network, gid).await?;
+    let target = author.members.all_current().find(|member| member.account == account);
+    if target.ok_or(SpaceError::MemberNotFound)?.role == Role::Owner {
+        return Err(SpaceError::NotPermitted);
+    }
+    let body = Body::ChangeRequest { kind: ChangeKind::Remove, target: account, generation };
+    write_event(tx, network, gid, &author, body).await?;
+    Ok(request.remember(tx, &[], now_ms()).await?)
+}

@@ -1,0 +1,483 @@
+//! Event logs: every event held, how far each log is processed, and the heads that nothing refers to yet.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::SqliteConnection;
+
+use super::StoreError;
+use crate::id::{DeviceId, EventId, GroupId, LogId, StateId};
+
+/// How far a log is processed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRow {
+    /// Who writes it.
+    pub device: DeviceId,
+    /// Everything up to this seq is processed.
+    pub contiguous: u64,
+    /// The event there; all zero at 0.
+    pub hash_there: EventId,
+    /// Its lamport.
+    pub lamport_there: u64,
+    /// Where this device's knowledge of the log begins.
+    pub floor: u64,
+    /// Lamport at the floor.
+    pub floor_lamport: u64,
+}
+
+/// The newest event of a log that nothing known refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Place in its log.
+    pub seq: u64,
+    /// The event.
+    pub id: EventId,
+    /// Its lamport.
+    pub lamport: u64,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventStatus {
+    /// In its place, projected.
+    Processed,
+    /// Waits for events before it.
+    Parked,
+    /// Only its place is known.
+    Withheld,
+}
+
+/// An event as stored.
+pub struct EventRow {
+    /// The event.
+    pub id: EventId,
+    /// The author's log.
+    pub log: LogId,
+    /// Place in the log.
+    pub seq: u64,
+    /// Order.
+    pub lamport: u64,
+    /// Who wrote it.
+    pub author: DeviceId,
+    /// Its kind's number.
+    pub kind: i32,
+    /// The SignedEvent as received; `None` when withheld.
+    pub signed: Option<Vec<u8>>,
+    /// The author's head when it was written.
+    pub seen_sid: StateId,
+    /// The epoch it was sealed in, as far as is known.
+    pub via_epoch: Option<u64>,
+    /// When it came, milliseconds.
+    pub received_at: i64,
+}
+
+/// The logs of one group during one write step: read once, written back once.
+pub struct LogBook {
+    gid: GroupId,
+    logs: HashMap<LogId, Option<LogRow>>,
+    heads: HashMap<LogId, Head>,
+    changed_logs: HashSet<LogId>,
+    changed_heads: HashSet<LogId>,
+}
+
+impl LogBook {
+    /// Opens the book of a group.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn open(conn: &mut SqliteConnection, gid: GroupId) -> Result<Self, StoreError> {
+        let rows: Vec<(Vec<u8>, i64, Vec<u8>, i64)> =
+            sqlx::query_as("SELECT log, seq, event_id, lamport FROM event_head WHERE gid = ?")
+                .bind(gid.as_bytes())
+                .fetch_all(conn)
+                .await?;
+        let heads = rows
+            .into_iter()
+            .map(|(log, seq, id, lamport)| {
+                let head = Head {
+                    seq: seq.cast_unsigned(),
+                    id: EventId::try_from(&*id)?,
+                    lamport: lamport.cast_unsigned(),
+                };
+                Ok((LogId::try_from(&*log)?, head))
+            })
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Self {
+            gid,
+            logs: HashMap::new(),
+            heads,
+            changed_logs: HashSet::new(),
+            changed_heads: HashSet::new(),
+        })
+    }
+
+    /// The group.
+    pub fn gid(&self) -> GroupId {
+        self.gid
+    }
+
+    /// A log's state; `None` when the log is not known.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn log(
+        &mut self,
+        conn: &mut SqliteConnection,
+        log: LogId,
+    ) -> Result<Option<LogRow>, StoreError> {
+        if let Some(row) = self.logs.get(&log) {
+            return Ok(row.clone());
+        }
+        let row = read_log(conn, self.gid, log).await?;
+        self.logs.insert(log, row.clone());
+        Ok(row)
+    }
+
+    /// The heads of other logs, highest lamport first.
+    pub fn heads_besides(&self, log: LogId) -> Vec<(LogId, Head)> {
+        let mut heads: Vec<_> =
+            self.heads.iter().filter(|(l, _)| **l != log).map(|(l, h)| (*l, *h)).collect();
+        heads.sort_by_key(|(l, h)| (std::cmp::Reverse(h.lamport), *l));
+        heads
+    }
+
+    /// Sets a log's state.
+    pub fn set_log(&mut self, log: LogId, row: LogRow) {
+        self.logs.insert(log, Some(row));
+        self.changed_logs.insert(log);
+    }
+
+    /// An event was processed: it is its log's head, and what it refers to is one no more.
+    pub fn advance_heads(&mut self, log: LogId, head: Head, deps: impl Iterator<Item = (LogId, u64)>) {
+        for (dep_log, dep_seq) in deps {
+            if self.heads.get(&dep_log).is_some_and(|h| h.seq <= dep_seq) {
+                self.heads.remove(&dep_log);
+                self.changed_heads.insert(dep_log);
+            }
+        }
+        self.heads.insert(log, head);
+        self.changed_heads.insert(log);
+    }
+
+    /// Writes everything that changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn close(self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+        for log in &self.changed_logs {
+            if let Some(Some(row)) = self.logs.get(log) {
+                write_log(conn, self.gid, *log, row).await?;
+            }
+        }
+        for log in &self.changed_heads {
+            write_head(conn, self.gid, *log, self.heads.get(log)).await?;
+        }
+        Ok(())
+    }
+}
+
+type LogColumns = (Vec<u8>, i64, Vec<u8>, i64, i64, i64);
+
+fn log_row(row: LogColumns) -> Result<LogRow, StoreError> {
+    let (device, contiguous, hash, lamport, floor, floor_lamport) = row;
+    Ok(LogRow {
+        device: DeviceId::try_from(&*device)?,
+        contiguous: contiguous.cast_unsigned(),
+        hash_there: EventId::try_from(&*hash)?,
+        lamport_there: lamport.cast_unsigned(),
+        floor: floor.cast_unsigned(),
+        floor_lamport: floor_lamport.cast_unsigned(),
+    })
+}
+
+async fn read_log(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    log: LogId,
+) -> Result<Option<LogRow>, StoreError> {
+    let row: Option<LogColumns> = sqlx::query_as(
+        "SELECT device, contiguous, hash_there, lamport_there, floor, floor_lamport \
+         FROM event_log WHERE gid = ? AND log = ?",
+    )
+    .bind(gid.as_bytes())
+    .bind(log.as_bytes())
+    .fetch_optional(conn)
+    .await?;
+    row.map(log_row).transpose()
+}
+
+async fn write_log(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    log: LogId,
+    row: &LogRow,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO event_log (gid, log, device, contiguous, hash_there, lamport_there, floor, floor_lamport) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gid, log) DO UPDATE SET \
+         contiguous = excluded.contiguous, hash_there = excluded.hash_there, lamport_there = excluded.lamport_there",
+    )
+    .bind(gid.as_bytes())
+    .bind(log.as_bytes())
+    .bind(row.device.as_bytes())
+    .bind(row.contiguous.cast_signed())
+    .bind(row.hash_there.as_bytes())
+    .bind(row.lamport_there.cast_signed())
+    .bind(row.floor.cast_signed())
+    .bind(row.floor_lamport.cast_signed())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn write_head(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    log: LogId,
+    head: Option<&Head>,
+) -> Result<(), StoreError> {
+    match head {
+        None => {
+            sqlx::query("DELETE FROM event_head WHERE gid = ? AND log = ?")
+                .bind(gid.as_bytes())
+                .bind(log.as_bytes())
+                .execute(conn)
+                .await?
+        }
+        Some(head) => {
+            sqlx::query(
+                "INSERT OR REPLACE INTO event_head (gid, log, seq, event_id, lamport) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(gid.as_bytes())
+            .bind(log.as_bytes())
+            .bind(head.seq.cast_signed())
+            .bind(head.id.as_bytes())
+            .bind(head.lamport.cast_signed())
+            .execute(conn)
+            .await?
+        }
+    };
+    Ok(())
+}
+
+/// Every log of a group: what a Tip and a JoinBundle say.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn logs(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(LogId, LogRow)>, StoreError> {
+    let rows: Vec<(Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64)> = sqlx::query_as(
+        "SELECT log, device, contiguous, hash_there, lamport_there, floor, floor_lamport \
+         FROM event_log WHERE gid = ? ORDER BY log",
+    )
+    .bind(gid.as_bytes())
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(log, device, contiguous, hash, lamport, floor, floor_lamport)| {
+            let row = log_row((device, contiguous, hash, lamport, floor, floor_lamport))?;
+            Ok((LogId::try_from(&*log)?, row))
+        })
+        .collect()
+}
+
+/// The last seq of a log that is processed here; 0 when the log is not known.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn written(conn: &mut SqliteConnection, gid: GroupId, log: LogId) -> Result<u64, StoreError> {
+    Ok(read_log(conn, gid, log).await?.map_or(0, |row| row.contiguous))
+}
+
+/// How many logs a device writes in a group.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn logs_of_device(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM event_log WHERE gid = ? AND device = ?")
+        .bind(gid.as_bytes())
+        .bind(device.as_bytes())
+        .fetch_one(conn)
+        .await?)
+}
+
+/// Stores an event; false when it was there already.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn insert(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    row: &EventRow,
+    status: EventStatus,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "INSERT OR IGNORE INTO event (event_id, gid, log, seq, lamport, author, kind, signed, seen_sid, \
+         via_epoch, status, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(row.id.as_bytes())
+    .bind(gid.as_bytes())
+    .bind(row.log.as_bytes())
+    .bind(row.seq.cast_signed())
+    .bind(row.lamport.cast_signed())
+    .bind(row.author.as_bytes())
+    .bind(row.kind)
+    .bind(row.signed.as_deref())
+    .bind(row.seen_sid.as_bytes())
+    .bind(row.via_epoch.map(u64::cast_signed))
+    .bind(status_name(status))
+    .bind(row.received_at)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A parked event takes its place.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn unpark(conn: &mut SqliteConnection, id: EventId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE event SET status = 'processed' WHERE event_id = ?")
+        .bind(id.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Drops a parked event that can never take its place.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drop_parked(conn: &mut SqliteConnection, id: EventId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM event WHERE event_id = ? AND status = 'parked'")
+        .bind(id.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Parked events of a group in (lamport, log, seq) order, with the epoch each was sealed in.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn parked(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT signed, received_at FROM event WHERE gid = ? AND status = 'parked' ORDER BY lamport, log, seq",
+    )
+    .bind(gid.as_bytes())
+    .fetch_all(conn)
+    .await?)
+}
+
+/// How many events of a group are parked.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn count_parked(conn: &mut SqliteConnection, gid: GroupId) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM event WHERE gid = ? AND status = 'parked'")
+        .bind(gid.as_bytes())
+        .fetch_one(conn)
+        .await?)
+}
+
+/// The id and lamport of a processed or withheld event at a place in a log.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn at(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    log: LogId,
+    seq: u64,
+) -> Result<Option<(EventId, u64)>, StoreError> {
+    let row: Option<(Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT event_id, lamport FROM event WHERE gid = ? AND log = ? AND seq = ? AND status <> 'parked'",
+    )
+    .bind(gid.as_bytes())
+    .bind(log.as_bytes())
+    .bind(seq.cast_signed())
+    .fetch_optional(conn)
+    .await?;
+    row.map(|(id, lamport)| Ok((EventId::try_from(&*id)?, lamport.cast_unsigned()))).transpose()
+}
+
+/// The SignedEvent bytes of these events, in the order of the ids; missing ones are left out.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn signed(
+    conn: &mut SqliteConnection,
+    id: EventId,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let row: Option<Option<Vec<u8>>> = sqlx::query_scalar("SELECT signed FROM event WHERE event_id = ?")
+        .bind(id.as_bytes())
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.flatten())
+}
+
+/// Processed and withheld events of a log after `after`, up to `up_to` and `limit`.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn range(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    log: LogId,
+    (after, up_to): (u64, u64),
+    limit: u32,
+) -> Result<Vec<EventRow>, StoreError> {
+    type Row = (Vec<u8>, i64, i64, Vec<u8>, i32, Option<Vec<u8>>, Vec<u8>, Option<i64>, i64);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT event_id, seq, lamport, author, kind, signed, seen_sid, via_epoch, received_at FROM event \
+         WHERE gid = ? AND log = ? AND seq > ? AND seq <= ? AND status <> 'parked' ORDER BY seq LIMIT ?",
+    )
+    .bind(gid.as_bytes())
+    .bind(log.as_bytes())
+    .bind(after.cast_signed())
+    .bind(up_to.cast_signed())
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(id, seq, lamport, author, kind, signed, seen_sid, via_epoch, received_at)| {
+            Ok(EventRow {
+                id: EventId::try_from(&*id)?,
+                log,
+                seq: seq.cast_unsigned(),
+                lamport: lamport.cast_unsigned(),
+                author: DeviceId::try_from(&*author)?,
+                kind,
+                signed,
+                seen_sid: StateId::try_from(&*seen_sid)?,
+                via_epoch: via_epoch.map(i64::cast_unsigned),
+                received_at,
+            })
+        })
+        .collect()
+}
+
+/// Own events were sealed in this epoch.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn set_via(conn: &mut SqliteConnection, events: &[EventId], epoch: u64) -> Result<(), StoreError> {
+    for id in events {
+        sqlx::query("UPDATE event SET via_epoch = ? WHERE event_id = ?")
+            .bind(epoch.cast_signed())
+            .bind(id.as_bytes())
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}
+
+fn status_name(status: EventStatus) -> &'static str {
+    match status {
+        EventStatus::Processed => "processed",
+        EventStatus::Parked => "parked",
+        EventStatus::Withheld => "withheld",
+    }
+}

@@ -1,0 +1,202 @@
+//! Sealed frames: own ones until another server has them, commits for those who were away, parked ones.
+
+use sqlx::SqliteConnection;
+
+use super::StoreError;
+use crate::id::{FrameId, GroupId, StateId};
+
+/// Why a frame is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameStatus {
+    /// One's own application frame, until another server stored it.
+    Own,
+    /// Its state is not known yet.
+    Parked,
+    /// Opened; only its id is kept, against repeats.
+    Done,
+}
+
+/// Stores a frame; false when it was there already.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn insert(
+    conn: &mut SqliteConnection,
+    frame: FrameId,
+    gid: Option<GroupId>,
+    env_tag: &[u8; 16],
+    bytes: Option<&[u8]>,
+    status: FrameStatus,
+    carrier: Option<&[u8]>,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "INSERT OR IGNORE INTO frame (frame_id, gid, env_tag, bytes, status, carrier, received_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(frame.as_bytes())
+    .bind(gid.as_ref().map(GroupId::as_bytes))
+    .bind(env_tag.as_slice())
+    .bind(bytes)
+    .bind(match status {
+        FrameStatus::Own => "own",
+        FrameStatus::Parked => "parked",
+        FrameStatus::Done => "done",
+    })
+    .bind(carrier)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Keeps a commit for members who were away.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn keep_commit(
+    conn: &mut SqliteConnection,
+    frame: FrameId,
+    gid: GroupId,
+    env_tag: &[u8; 16],
+    bytes: &[u8],
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO frame (frame_id, gid, env_tag, bytes, status, received_at) VALUES (?, ?, ?, ?, 'commit', ?) \
+         ON CONFLICT (frame_id) DO UPDATE SET gid = excluded.gid, bytes = excluded.bytes, status = 'commit'",
+    )
+    .bind(frame.as_bytes())
+    .bind(gid.as_bytes())
+    .bind(env_tag.as_slice())
+    .bind(bytes)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Whether a frame was taken in before. A parked one was not: it waits for that.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn is_known(conn: &mut SqliteConnection, frame: FrameId) -> Result<bool, StoreError> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM frame WHERE frame_id = ? AND status <> 'parked'")
+        .bind(frame.as_bytes())
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// A parked frame was opened, or never will be.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn unpark(conn: &mut SqliteConnection, frame: FrameId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE frame SET status = 'done', bytes = NULL WHERE frame_id = ? AND status = 'parked'")
+        .bind(frame.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Parked frames of a state, and the peer that carried each.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn parked(
+    conn: &mut SqliteConnection,
+    env_tag: &[u8; 16],
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT bytes, COALESCE(carrier, x'') FROM frame WHERE env_tag = ? AND status = 'parked' ORDER BY rowid",
+    )
+    .bind(env_tag.as_slice())
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Bytes that a peer has parked here.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn parked_bytes(conn: &mut SqliteConnection, carrier: &[u8]) -> Result<u64, StoreError> {
+    let sum: i64 = sqlx::query_scalar(
+        "SELECT COALESCE(SUM(LENGTH(bytes)), 0) FROM frame WHERE status = 'parked' AND carrier = ?",
+    )
+    .bind(carrier)
+    .fetch_one(conn)
+    .await?;
+    Ok(sum.unsigned_abs())
+}
+
+/// Own frames of a group that no other server stored yet, oldest first.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn own_unstored(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    limit: u32,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT bytes FROM frame WHERE gid = ? AND status = 'own' AND bytes IS NOT NULL ORDER BY rowid LIMIT ?",
+    )
+    .bind(gid.as_bytes())
+    .bind(limit)
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Another server stored this own frame: its bytes are not needed here any more.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn stored_elsewhere(conn: &mut SqliteConnection, frame: FrameId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE frame SET status = 'done', bytes = NULL WHERE frame_id = ? AND status = 'own'")
+        .bind(frame.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Drops what is older: parked frames that never opened, ids kept against repeats.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drop_before(conn: &mut SqliteConnection, before: i64) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM frame WHERE received_at < ?").bind(before).execute(conn).await?;
+    Ok(())
+}
+
+/// What is known of a (state, leaf, counter).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// First time.
+    Fresh,
+    /// Another frame had it: a key was used twice.
+    Reused,
+}
+
+/// Notes that a frame of this generation was opened.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn note_generation(
+    conn: &mut SqliteConnection,
+    sid: StateId,
+    leaf: u32,
+    counter: u32,
+    frame: FrameId,
+) -> Result<Generation, StoreError> {
+    let done = sqlx::query(
+        "INSERT OR IGNORE INTO opened_generation (sid, leaf, counter, frame_id) VALUES (?, ?, ?, ?)",
+    )
+    .bind(sid.as_bytes())
+    .bind(leaf)
+    .bind(counter)
+    .bind(frame.as_bytes())
+    .execute(conn)
+    .await?;
+    Ok(if done.rows_affected() == 1 { Generation::Fresh } else { Generation::Reused })
+}

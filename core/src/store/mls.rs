@@ -1,0 +1,489 @@
+//! MLS groups, their states, the openmls rows of each state, and commits.
+
+use sqlx::SqliteConnection;
+
+use super::StoreError;
+use crate::{
+    group::{rows::{RowChanges, Rows}, state::StateFacts},
+    id::{CommitId, DeviceId, FrameId, GroupId, LogId, StateId},
+    model::GroupHealth,
+};
+
+/// Where this account stands in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupStanding {
+    /// A member.
+    Active,
+    /// Asked to leave; the commit that removes the leaf has not come yet.
+    Leaving,
+    /// Left.
+    Left,
+    /// Removed by someone else.
+    Removed,
+}
+
+/// A group of this account.
+#[derive(Clone, Debug)]
+pub struct GroupRow {
+    /// Member or not.
+    pub standing: GroupStanding,
+    /// The state this device is in.
+    pub head: StateId,
+    /// This device's log in it.
+    pub own_log: LogId,
+}
+
+/// A state that a frame's tag names.
+pub struct TaggedState {
+    /// Its group.
+    pub gid: GroupId,
+    /// The state.
+    pub sid: StateId,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its secrets are gone.
+    pub pruned: bool,
+}
+
+/// A group is new to this device.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn insert_group(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    root: StateId,
+    own_log: LogId,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO mls_group (gid, status, root_sid, head_sid, own_log, joined_at) \
+         VALUES (?1, 'active', ?2, ?2, ?3, ?4) ON CONFLICT (gid) DO UPDATE SET status = 'active', \
+         root_sid = excluded.root_sid, head_sid = excluded.head_sid, own_log = excluded.own_log, \
+         health = 'ok', health_detail = '', health_since = excluded.joined_at, joined_at = excluded.joined_at",
+    )
+    .bind(gid.as_bytes())
+    .bind(root.as_bytes())
+    .bind(own_log.as_bytes())
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// One group.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn group(conn: &mut SqliteConnection, gid: GroupId) -> Result<Option<GroupRow>, StoreError> {
+    let row: Option<(String, Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT status, head_sid, own_log FROM mls_group WHERE gid = ?")
+            .bind(gid.as_bytes())
+            .fetch_optional(conn)
+            .await?;
+    row.map(|(status, head, own_log)| {
+        Ok(GroupRow {
+            standing: standing_from(&status)?,
+            head: StateId::try_from(&*head)?,
+            own_log: LogId::try_from(&*own_log)?,
+        })
+    })
+    .transpose()
+}
+
+/// Groups whose frames this device still takes part in: active and leaving ones.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn live_groups(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, StoreError> {
+    let rows: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT gid FROM mls_group WHERE status IN ('active', 'leaving') ORDER BY gid")
+            .fetch_all(conn)
+            .await?;
+    rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
+}
+
+/// Moves the head pointer.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn set_head(conn: &mut SqliteConnection, gid: GroupId, head: StateId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE mls_group SET head_sid = ? WHERE gid = ?")
+        .bind(head.as_bytes())
+        .bind(gid.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Sets where this account stands.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn set_standing(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    standing: GroupStanding,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE mls_group SET status = ? WHERE gid = ?")
+        .bind(standing_name(standing))
+        .bind(gid.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Sets the health; true when it changed.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn set_health(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    health: GroupHealth,
+    detail: &str,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let name = super::space::health_name(health);
+    let done = sqlx::query(
+        "UPDATE mls_group SET health = ?1, health_detail = ?2, health_since = ?4 \
+         WHERE gid = ?3 AND (health <> ?1 OR health_detail <> ?2)",
+    )
+    .bind(name)
+    .bind(detail)
+    .bind(gid.as_bytes())
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Groups that have been in this health since before `before`.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn groups_in_health(
+    conn: &mut SqliteConnection,
+    health: GroupHealth,
+    before: i64,
+) -> Result<Vec<GroupId>, StoreError> {
+    let rows: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT gid FROM mls_group WHERE health = ? AND health_since < ? AND status = 'active'")
+            .bind(super::space::health_name(health))
+            .bind(before)
+            .fetch_all(conn)
+            .await?;
+    rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
+}
+
+/// Stores a state's skeleton: what stays when its secrets are pruned.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn insert_state(
+    conn: &mut SqliteConnection,
+    facts: &StateFacts,
+    parent: Option<StateId>,
+    commit: Option<(CommitId, DeviceId)>,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO mls_state (gid, sid, parent_sid, epoch, commit_id, committer, env_tag, check_value, adopted_at) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(facts.gid.as_bytes())
+    .bind(facts.sid.as_bytes())
+    .bind(parent.as_ref().map(StateId::as_bytes))
+    .bind(facts.epoch.cast_signed())
+    .bind(commit.as_ref().map(|(id, _)| id.as_bytes()))
+    .bind(commit.as_ref().map(|(_, device)| device.as_bytes()))
+    .bind(facts.env_tag.as_slice())
+    .bind(facts.check.as_slice())
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The state that a frame's tag names.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn state_by_tag(
+    conn: &mut SqliteConnection,
+    env_tag: &[u8; 16],
+) -> Result<Option<TaggedState>, StoreError> {
+    let row: Option<(Vec<u8>, Vec<u8>, i64, Option<i64>)> =
+        sqlx::query_as("SELECT gid, sid, epoch, pruned_at FROM mls_state WHERE env_tag = ?")
+            .bind(env_tag.as_slice())
+            .fetch_optional(conn)
+            .await?;
+    row.map(|(gid, sid, epoch, pruned)| {
+        Ok(TaggedState {
+            gid: GroupId::try_from(&*gid)?,
+            sid: StateId::try_from(&*sid)?,
+            epoch: epoch.cast_unsigned(),
+            pruned: pruned.is_some(),
+        })
+    })
+    .transpose()
+}
+
+/// The epoch of a state this device knows.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn epoch_of(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    sid: StateId,
+) -> Result<Option<u64>, StoreError> {
+    let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM mls_state WHERE gid = ? AND sid = ?")
+        .bind(gid.as_bytes())
+        .bind(sid.as_bytes())
+        .fetch_optional(conn)
+        .await?;
+    Ok(epoch.map(i64::cast_unsigned))
+}
+
+/// The openmls rows of one state.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn load_rows(conn: &mut SqliteConnection, gid: GroupId, sid: StateId) -> Result<Rows, StoreError> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT key, value FROM mls_row WHERE gid = ? AND sid = ?")
+            .bind(gid.as_bytes())
+            .bind(sid.as_bytes())
+            .fetch_all(conn)
+            .await?;
+    Ok(Rows::from_rows(rows))
+}
+
+/// Writes what changed in a state's openmls rows.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn store_rows(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    sid: StateId,
+    changes: &RowChanges,
+) -> Result<(), StoreError> {
+    for (key, value) in &changes.upserts {
+        sqlx::query("INSERT OR REPLACE INTO mls_row (gid, sid, key, value) VALUES (?, ?, ?, ?)")
+            .bind(gid.as_bytes())
+            .bind(sid.as_bytes())
+            .bind(key.as_slice())
+            .bind(value.as_slice())
+            .execute(&mut *conn)
+            .await?;
+    }
+    for key in &changes.deletes {
+        sqlx::query("DELETE FROM mls_row WHERE gid = ? AND sid = ? AND key = ?")
+            .bind(gid.as_bytes())
+            .bind(sid.as_bytes())
+            .bind(key.as_slice())
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The KeyPackage rows of an open join.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn load_key_package(conn: &mut SqliteConnection, gid: GroupId) -> Result<Rows, StoreError> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT key, value FROM device_row WHERE gid = ?")
+        .bind(gid.as_bytes())
+        .fetch_all(conn)
+        .await?;
+    Ok(Rows::from_rows(rows))
+}
+
+/// Stores the KeyPackage rows of an open join.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn store_key_package(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    changes: &RowChanges,
+) -> Result<(), StoreError> {
+    for (key, value) in &changes.upserts {
+        sqlx::query("INSERT OR REPLACE INTO device_row (gid, key, value) VALUES (?, ?, ?)")
+            .bind(gid.as_bytes())
+            .bind(key.as_slice())
+            .bind(value.as_slice())
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Deletes the KeyPackage of a join that ended: its private key opens one Welcome only.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drop_key_package(conn: &mut SqliteConnection, gid: GroupId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM device_row WHERE gid = ?").bind(gid.as_bytes()).execute(conn).await?;
+    Ok(())
+}
+
+/// Removes the secrets of states that left the window; their skeletons stay.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn prune(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    up_to_epoch: u64,
+    adopted_before: i64,
+    now: i64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "UPDATE mls_state SET pruned_at = ?1 WHERE gid = ?2 AND pruned_at IS NULL \
+         AND (epoch <= ?3 OR adopted_at < ?4) \
+         AND sid <> (SELECT head_sid FROM mls_group WHERE gid = ?2)",
+    )
+    .bind(now)
+    .bind(gid.as_bytes())
+    .bind(up_to_epoch.cast_signed())
+    .bind(adopted_before)
+    .execute(&mut *conn)
+    .await?;
+    if done.rows_affected() > 0 {
+        sqlx::query(
+            "DELETE FROM mls_row WHERE gid = ?1 AND sid IN \
+             (SELECT sid FROM mls_state WHERE gid = ?1 AND pruned_at IS NOT NULL)",
+        )
+        .bind(gid.as_bytes())
+        .execute(&mut *conn)
+        .await?;
+        sqlx::query(
+            "DELETE FROM opened_generation WHERE sid IN \
+             (SELECT sid FROM mls_state WHERE gid = ? AND pruned_at IS NOT NULL)",
+        )
+        .bind(gid.as_bytes())
+        .execute(conn)
+        .await?;
+    }
+    Ok(done.rows_affected())
+}
+
+/// Deletes every secret of a group that this account is no longer in.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn forget_secrets(conn: &mut SqliteConnection, gid: GroupId, now: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE mls_state SET pruned_at = ? WHERE gid = ? AND pruned_at IS NULL")
+        .bind(now)
+        .bind(gid.as_bytes())
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM mls_row WHERE gid = ?").bind(gid.as_bytes()).execute(conn).await?;
+    Ok(())
+}
+
+/// What is known of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitStatus {
+    /// On this device's chain.
+    Valid,
+    /// Fits a state that is not the head; set aside.
+    Parked,
+}
+
+/// Stores a commit.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn insert_commit(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    commit: CommitId,
+    parent: StateId,
+    child: Option<StateId>,
+    frame: FrameId,
+    status: CommitStatus,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT OR IGNORE INTO mls_commit (gid, commit_id, parent_sid, child_sid, frame_id, status) \
+         VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(gid.as_bytes())
+    .bind(commit.as_bytes())
+    .bind(parent.as_bytes())
+    .bind(child.as_ref().map(StateId::as_bytes))
+    .bind(frame.as_bytes())
+    .bind(match status {
+        CommitStatus::Valid => "valid",
+        CommitStatus::Parked => "parked",
+    })
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Whether a commit is known.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn knows_commit(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    commit: CommitId,
+) -> Result<bool, StoreError> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM mls_commit WHERE gid = ? AND commit_id = ?")
+            .bind(gid.as_bytes())
+            .bind(commit.as_bytes())
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
+/// Sealed commits on this device's chain after `epoch`, up to the one that begins `up_to`, oldest first.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn commit_frames(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    (epoch, up_to): (u64, u64),
+    limit: u32,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT f.bytes FROM mls_state s \
+         JOIN mls_commit c ON c.gid = s.gid AND c.commit_id = s.commit_id \
+         JOIN frame f ON f.frame_id = c.frame_id \
+         WHERE s.gid = ? AND s.epoch > ? AND s.epoch <= ? AND c.status = 'valid' AND f.bytes IS NOT NULL \
+         ORDER BY s.epoch LIMIT ?",
+    )
+    .bind(gid.as_bytes())
+    .bind(epoch.cast_signed())
+    .bind(up_to.cast_signed())
+    .bind(limit)
+    .fetch_all(conn)
+    .await?)
+}
+
+fn standing_name(standing: GroupStanding) -> &'static str {
+    match standing {
+        GroupStanding::Active => "active",
+        GroupStanding::Leaving => "leaving",
+        GroupStanding::Left => "left",
+        GroupStanding::Removed => "removed",
+    }
+}
+
+fn standing_from(name: &str) -> Result<GroupStanding, StoreError> {
+    Ok(match name {
+        "active" => GroupStanding::Active,
+        "leaving" => GroupStanding::Leaving,
+        "left" => GroupStanding::Left,
+        "removed" => GroupStanding::Removed,
+        _ => return Err(StoreError::Corrupt),
+    })
+}

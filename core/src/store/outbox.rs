@@ -1,0 +1,252 @@
+//! What is on its way: own events until every recipient has them, letters and farewells to one device.
+
+use sqlx::SqliteConnection;
+
+use super::StoreError;
+use crate::id::{DeviceId, EventId, FrameId, GroupId};
+
+/// Queues an own event.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn queue_event(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    event: EventId,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO outbox (gid, kind, ref, status, created_at) VALUES (?, 'event', ?, 'queued', ?)")
+        .bind(gid.as_bytes())
+        .bind(event.as_bytes())
+        .bind(now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Queued events of a group, oldest first, with their SignedEvent bytes.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn queued_events(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    limit: u32,
+) -> Result<Vec<(i64, EventId, Vec<u8>)>, StoreError> {
+    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "SELECT o.id, o.ref, e.signed FROM outbox o JOIN event e ON e.event_id = o.ref \
+         WHERE o.status = 'queued' AND o.gid = ? AND o.kind = 'event' ORDER BY o.id LIMIT ?",
+    )
+    .bind(gid.as_bytes())
+    .bind(limit)
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(|(id, event, signed)| Ok((id, EventId::try_from(&*event)?, signed))).collect()
+}
+
+/// Groups with queued events.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn groups_with_queued(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, StoreError> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT DISTINCT gid FROM outbox WHERE status = 'queued' AND kind = 'event'",
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
+}
+
+/// These rows were sealed into a frame.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn sealed(conn: &mut SqliteConnection, rows: &[i64], frame: FrameId) -> Result<(), StoreError> {
+    for id in rows {
+        sqlx::query("UPDATE outbox SET status = 'sealed', frame_id = ? WHERE id = ?")
+            .bind(frame.as_bytes())
+            .bind(id)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Another member's server stored this frame; its events are replicated from now on by everyone who has them.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn frame_done(conn: &mut SqliteConnection, frame: FrameId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbox WHERE frame_id = ?").bind(frame.as_bytes()).execute(conn).await?;
+    Ok(())
+}
+
+/// Own events of a log up to `seq` are held by another member: nothing is on its way any more.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn events_done(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    log: crate::id::LogId,
+    seq: u64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM outbox WHERE gid = ?1 AND kind = 'event' AND status <> 'queued' AND ref IN \
+         (SELECT event_id FROM event WHERE gid = ?1 AND log = ?2 AND seq <= ?3)",
+    )
+    .bind(gid.as_bytes())
+    .bind(log.as_bytes())
+    .bind(seq.cast_signed())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Drops everything a group still had on its way.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drop_group(conn: &mut SqliteConnection, gid: GroupId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbox WHERE gid = ?").bind(gid.as_bytes()).execute(conn).await?;
+    Ok(())
+}
+
+/// Queues a JoinBundle letter to a device; one a device and group.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn queue_letter(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+    letter: &[u8],
+    now: i64,
+) -> Result<(), StoreError> {
+    letter_done(conn, gid, device).await?;
+    sqlx::query(
+        "INSERT INTO outbox (gid, kind, ref, letter, status, created_at) VALUES (?, 'letter', ?, ?, 'queued', ?)",
+    )
+    .bind(gid.as_bytes())
+    .bind(device.as_bytes())
+    .bind(letter)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The letters waiting for a device.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn letters_for(
+    conn: &mut SqliteConnection,
+    device: DeviceId,
+) -> Result<Vec<(GroupId, Vec<u8>)>, StoreError> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT gid, letter FROM outbox WHERE kind = 'letter' AND ref = ?")
+            .bind(device.as_bytes())
+            .fetch_all(conn)
+            .await?;
+    rows.into_iter().map(|(gid, letter)| Ok((GroupId::try_from(&*gid)?, letter))).collect()
+}
+
+/// The device showed that it is in the group.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn letter_done(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbox WHERE kind = 'letter' AND gid = ? AND ref = ?")
+        .bind(gid.as_bytes())
+        .bind(device.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Queues the news of its removal to a device that is no member any more.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn queue_farewell(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO outbox (gid, kind, ref, status, created_at) VALUES (?, 'farewell', ?, 'queued', ?)")
+        .bind(gid.as_bytes())
+        .bind(device.as_bytes())
+        .bind(now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Groups whose farewell a device has not confirmed, with the epochs it was a member before and until.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn farewells_for(
+    conn: &mut SqliteConnection,
+    device: DeviceId,
+) -> Result<Vec<(GroupId, u64, u64)>, StoreError> {
+    let rows: Vec<(Vec<u8>, i64, i64)> = sqlx::query_as(
+        "SELECT o.gid, COALESCE(t.epoch, m.joined_epoch), m.left_epoch FROM outbox o \
+         JOIN member m ON m.gid = o.gid AND m.device = o.ref \
+         LEFT JOIN peer_tip t ON t.gid = o.gid AND t.device = o.ref \
+         WHERE o.kind = 'farewell' AND o.ref = ? AND m.left_epoch IS NOT NULL",
+    )
+    .bind(device.as_bytes())
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(gid, known, left)| Ok((GroupId::try_from(&*gid)?, known.cast_unsigned(), left.cast_unsigned())))
+        .collect()
+}
+
+/// The removed device has the commit that removed it.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn farewell_done(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbox WHERE kind = 'farewell' AND gid = ? AND ref = ?")
+        .bind(gid.as_bytes())
+        .bind(device.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Devices outside the groups that something is still on its way to.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn addressees(conn: &mut SqliteConnection) -> Result<Vec<DeviceId>, StoreError> {
+    let rows: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT DISTINCT ref FROM outbox WHERE kind IN ('letter', 'farewell')")
+            .fetch_all(conn)
+            .await?;
+    rows.iter().map(|device| Ok(DeviceId::try_from(&**device)?)).collect()
+}
+
+/// Gives up on letters and farewells older than this.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drop_addressed_before(conn: &mut SqliteConnection, before: i64) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbox WHERE kind IN ('letter', 'farewell') AND created_at < ?")
+        .bind(before)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
