@@ -10,5 +10,6 @@ pub mod id;
 pub mod metrics;
 pub mod model;
 pub mod network;
+pub mod router;
 pub mod session;
 pub mod store;
