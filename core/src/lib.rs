@@ -8,6 +8,8 @@ pub mod event;
 pub mod group;
 pub mod home;
 pub mod id;
+pub mod invite;
+pub mod letter;
 pub mod metrics;
 pub mod model;
 pub mod network;
