@@ -125,7 +125,7 @@ impl Event {
             seq: self.seq,
             prev: self.prev.map(|prev| prev.0.to_vec()).unwrap_or_default(),
             lamport: self.lamport,
-            deps: self.deps.iter().map(EventRef::to_wire).collect(),
+            deps: self.deps.iter().map(|dep| dep.to_wire()).collect(),
             seen_sid: self.seen_sid.0.to_vec(),
             wall_ms: self.wall_ms,
             author: self.author.0.to_vec(),
@@ -179,7 +179,7 @@ impl Event {
 }
 
 impl EventRef {
-    fn to_wire(&self) -> wire::EventRef {
+    fn to_wire(self) -> wire::EventRef {
         wire::EventRef { log: self.log.0.to_vec(), seq: self.seq, event_id: self.event_id.0.to_vec() }
     }
 

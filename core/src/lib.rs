@@ -9,6 +9,7 @@ pub mod group;
 pub mod home;
 pub mod id;
 pub mod invite;
+pub mod keys;
 pub mod letter;
 pub mod metrics;
 pub mod model;
