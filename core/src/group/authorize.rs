@@ -665,6 +665,10 @@ mod tests {
         assert_eq!(refusal(&[CAROL.joins_with(&invite())], &[]), Unauthorised::AlreadyMember);
         let second_device = Device { account: CAROL.account, number: 32 };
         assert_eq!(refusal(&[second_device.joins_with(&invite())], &[]), Unauthorised::AlreadyMember);
+        let mut unpolicied = parent();
+        unpolicied.policy = unpolicied.policy.with_removed(&CAROL.account_id(), EPOCH, false);
+        let join = second_device.joins_with(&invite());
+        assert_eq!(refusal_on(&unpolicied, &[join], &[]), Unauthorised::AlreadyMember, "by the roster");
         let stolen_device = Device { account: DAVE.account, number: CAROL.number };
         assert_eq!(refusal(&[stolen_device.joins_with(&invite())], &[]), Unauthorised::AlreadyMember);
 
