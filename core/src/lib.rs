@@ -4,9 +4,13 @@
 //! `router`, blind to each other; [`network`]; [`session`]; [`home`], which is what the API holds.
 
 pub mod certificate;
+pub mod event;
 pub mod group;
 pub mod home;
 pub mod id;
+pub mod invite;
+pub mod keys;
+pub mod letter;
 pub mod metrics;
 pub mod model;
 pub mod network;
