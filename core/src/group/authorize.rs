@@ -53,3 +53,38 @@ pub struct CommitEffect {
     /// encoded CommitJustification: the commit's authenticated_data.
     pub justification: Vec<u8>,
 }
+
+/// What an authorised commit does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorized {
+    /// Devices removed, and whether each left by its own wish.
+    pub removed: Vec<(DeviceId, bool)>,
+    /// Devices added.
+    pub added: Vec<DeviceId>,
+}
+
+/// Why a commit is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthorised {
+    /// The committer is no owner.
+    #[error("the committer may not commit")]
+    Committer,
+}
+
+/// Whether the commit may be merged.
+///
+/// # Errors
+/// [`Unauthorised`].
+pub fn authorize(parent: &Standing, effect: &CommitEffect) -> Result<Authorized, Unauthorised> {
+    let member = parent.roster.iter().find(|m| m.certificate.device == effect.committer);
+    let account = member.ok_or(Unauthorised::Committer)?.certificate.account;
+    let owner =
+        |a: &super::policy::PolicyAccount| a.account == account && a.role == Some(crate::model::Role::Owner);
+    if !parent.policy.accounts.iter().any(owner) {
+        return Err(Unauthorised::Committer);
+    }
+    Ok(Authorized {
+        removed: effect.removes.iter().map(|device| (*device, false)).collect(),
+        added: effect.adds.iter().map(|add| add.certificate.device).collect(),
+    })
+}
