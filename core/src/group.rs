@@ -18,4 +18,3 @@ pub mod state;
 mod tests;
 
 pub use join::MAX_WELCOME_BYTES;
-pub use overlay::RowError;

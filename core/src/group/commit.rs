@@ -8,7 +8,7 @@ use super::{
     authorize::{Authorized, authorize},
     effect::commit_effect,
     error::{CommitError, GroupError},
-    frame::{FrameKind, MAX_BODY_BYTES},
+    frame::FrameKind,
     identity::DeviceIdentity,
     key_package::read_key_package,
     overlay::Provider,
@@ -72,9 +72,6 @@ impl GroupState {
         let authorized = self.authorize_own(&group, justification)?;
         group.merge_pending_commit(&provider).map_err(GroupError::mls)?;
         let child = self.child(group, provider, !change.removes.is_empty())?;
-        if messages.commit.len() > MAX_BODY_BYTES {
-            return Err(GroupError::TooLarge);
-        }
         let frame = self.keys.seal(FrameKind::Commit, self.facts.own_leaf, 0, &messages.commit)?;
         Ok(Committed {
             child,

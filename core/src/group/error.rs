@@ -1,6 +1,6 @@
 //! Errors of the group engine, by who must act. None holds an id, a key or content.
 
-use super::{authorize::Unauthorised, overlay::RowError, policy::PolicyError};
+use super::{authorize::Unauthorised, policy::PolicyError};
 use crate::certificate::CertificateError;
 
 /// Why this device's own operation on a group failed; nothing was changed.
@@ -9,9 +9,6 @@ pub enum GroupError {
     /// Rows are missing or unreadable.
     #[error("the stored state is damaged")]
     Damaged,
-    /// A row could not be written; the state must be dropped and loaded again.
-    #[error(transparent)]
-    Row(#[from] RowError),
     /// Longer than a frame can carry.
     #[error("too large for one frame")]
     TooLarge,
@@ -21,9 +18,6 @@ pub enum GroupError {
     /// The device to remove is not a member.
     #[error("no such device in the group")]
     UnknownDevice,
-    /// This device was removed.
-    #[error("this device is no longer a member")]
-    NotAMember,
     /// A KeyPackage is malformed, expired, not signed by its device or lacks what the group needs.
     #[error("the KeyPackage is not usable")]
     KeyPackage,
@@ -114,7 +108,8 @@ pub enum FrameError {
     Content,
 }
 
-/// Why an application message is not delivered. Nothing was used up.
+/// Why an application message is not delivered. No key was used up, unless one of a sender who lied
+/// about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ApplicationError {
     /// Not an application message as MLS writes it.

@@ -1,8 +1,6 @@
 //! Entering a group by a Welcome, with the private keys of the KeyPackage it answers.
 
-use openmls::prelude::{
-    MlsMessageBodyIn, MlsMessageIn, StagedWelcome, Welcome, tls_codec::DeserializeBytes as _,
-};
+use openmls::prelude::{MlsMessageBodyIn, MlsMessageIn, StagedWelcome, Welcome, tls_codec::Deserialize as _};
 use zeroize::Zeroizing;
 
 use super::{
@@ -60,7 +58,7 @@ fn read_welcome(bytes: &[u8]) -> Result<Welcome, GroupError> {
     if bytes.len() > MAX_WELCOME_BYTES {
         return Err(GroupError::Welcome);
     }
-    match MlsMessageIn::tls_deserialize_exact_bytes(bytes).map(MlsMessageIn::extract) {
+    match MlsMessageIn::tls_deserialize_exact(bytes).map(MlsMessageIn::extract) {
         Ok(MlsMessageBodyIn::Welcome(welcome)) => Ok(welcome),
         _ => Err(GroupError::Welcome),
     }

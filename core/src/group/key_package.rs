@@ -3,7 +3,7 @@
 use openmls::prelude::{
     Capabilities, Ciphersuite, CredentialType, ExtensionType, KeyPackage, KeyPackageIn, Lifetime,
     ProtocolVersion, VerifiableCiphersuite,
-    tls_codec::{DeserializeBytes as _, Serialize as _},
+    tls_codec::{Deserialize as _, Serialize as _},
 };
 use openmls_rust_crypto::RustCrypto;
 use sha2::{Digest as _, Sha256};
@@ -81,7 +81,8 @@ pub(super) fn read_key_package(bytes: &[u8]) -> Result<KeyPackage, GroupError> {
     if bytes.len() > MAX_KEY_PACKAGE_BYTES {
         return Err(GroupError::KeyPackage);
     }
-    let key_package = KeyPackageIn::tls_deserialize_exact_bytes(bytes)
+    // From a reader: tls_codec panics on short slices in debug builds.
+    let key_package = KeyPackageIn::tls_deserialize_exact(bytes)
         .ok()
         .and_then(|received| received.validate(&RustCrypto::default(), ProtocolVersion::Mls10).ok())
         .ok_or(GroupError::KeyPackage)?;
@@ -114,4 +115,79 @@ pub(super) fn lifetime() -> Lifetime {
     // Ends now by openmls's own clock, the one that everyone's openmls will check it with.
     let now = Lifetime::new(0).not_after();
     Lifetime::init(now.saturating_sub(LIFETIME_BEFORE_SECONDS), now.saturating_add(LIFETIME_AFTER_SECONDS))
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::id::DeviceId;
+
+    /// The device with key 2, with a certificate that says its key is `certified`.
+    fn identity(certified: u8) -> DeviceIdentity {
+        let device = DeviceId(SigningKey::from_bytes(&[certified; 32]).verifying_key().to_bytes());
+        let account = SigningKey::from_bytes(&[1; 32]);
+        let certificate = Certificate::issue(&account, device, vec![1; 38], [1; 32], 1);
+        DeviceIdentity::new(SigningKey::from_bytes(&[2; 32]), certificate)
+    }
+
+    fn built(lifetime: Lifetime, capabilities: Capabilities) -> Vec<u8> {
+        let (provider, identity) = (Provider::default(), identity(2));
+        KeyPackage::builder()
+            .key_package_lifetime(lifetime)
+            .leaf_node_capabilities(capabilities)
+            .build(CIPHERSUITE, &provider, &identity, identity.credential())
+            .unwrap()
+            .key_package()
+            .tls_serialize_detached()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_fresh_one_is_usable() {
+        let fresh = fresh_key_package(&identity(2)).unwrap();
+        let checked = check_key_package(&fresh.bytes).unwrap();
+        assert_eq!(checked.hash, fresh.hash);
+        assert!(checked.certificate == *identity(2).certificate());
+        assert!(!fresh.rows.upserts.is_empty());
+        assert_ne!(fresh_key_package(&identity(2)).unwrap().hash, fresh.hash);
+    }
+
+    #[test]
+    fn another_devices_certificate_is_refused() {
+        let fresh = fresh_key_package(&identity(3)).unwrap();
+        assert!(matches!(check_key_package(&fresh.bytes), Err(GroupError::Certificate)));
+    }
+
+    #[test]
+    fn lifetimes_are_kept_to() {
+        let now = Lifetime::new(0).not_after();
+        let year = 365 * DAY_SECONDS;
+        let refused = [(now - 20, now - 10), (now + 600, now + 1200), (now - 10, now + year)];
+        for (from, to) in refused {
+            let bytes = built(Lifetime::init(from, to), capabilities());
+            assert!(matches!(check_key_package(&bytes), Err(GroupError::KeyPackage)));
+        }
+        assert!(check_key_package(&built(lifetime(), capabilities())).is_ok());
+    }
+
+    #[test]
+    fn one_that_does_not_know_the_policy_is_refused() {
+        let bytes = built(lifetime(), Capabilities::default());
+        assert!(matches!(check_key_package(&bytes), Err(GroupError::KeyPackage)));
+    }
+
+    #[test]
+    fn any_changed_or_missing_byte_is_refused() {
+        let bytes = fresh_key_package(&identity(2)).unwrap().bytes;
+        for index in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[index] ^= 1 << (index % 8);
+            assert!(check_key_package(&changed).is_err(), "byte {index}");
+            assert!(check_key_package(&bytes[..index]).is_err(), "length {index}");
+        }
+        assert!(check_key_package(&[&bytes[..], &[0]].concat()).is_err());
+        assert!(check_key_package(&vec![0; MAX_KEY_PACKAGE_BYTES + 1]).is_err());
+    }
 }

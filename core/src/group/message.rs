@@ -7,7 +7,7 @@
 use openmls::framing::errors::{MessageDecryptionError, SecretTreeError};
 use openmls::prelude::{
     MlsMessageIn, ProcessMessageError, ProcessedMessageContent, Sender, ValidationError,
-    tls_codec::{DeserializeBytes as _, Serialize as _, VLByteVec},
+    tls_codec::{Deserialize as _, Serialize as _, VLByteVec},
 };
 
 use super::{
@@ -97,10 +97,10 @@ impl GroupState {
     /// Decrypts and verifies an application message.
     ///
     /// # Errors
-    /// [`ApplicationError`]; then no key was used up.
+    /// [`ApplicationError`]; the state is as it was, but for a sender who lied about itself.
     pub fn open_application(&mut self, opened: &OpenedFrame) -> Result<Application, ApplicationError> {
         let sender = self.check_binding(opened)?;
-        let message = MlsMessageIn::tls_deserialize_exact_bytes(&opened.body)
+        let message = MlsMessageIn::tls_deserialize_exact(&opened.body)
             .ok()
             .and_then(|message| message.try_into_protocol_message().ok())
             .ok_or(ApplicationError::Malformed)?;
@@ -149,11 +149,11 @@ struct PrivateHead {
 
 impl PrivateHead {
     fn read(message: &[u8]) -> Option<Self> {
-        let rest = message.strip_prefix(&PRIVATE_MESSAGE_START)?;
-        let (gid, rest) = VLByteVec::tls_deserialize_bytes(rest).ok()?;
+        let mut rest = message.strip_prefix(&PRIVATE_MESSAGE_START)?;
+        let gid = VLByteVec::tls_deserialize(&mut rest).ok()?;
         let (epoch, rest) = rest.split_first_chunk()?;
-        let (&content_type, rest) = rest.split_first()?;
-        let (authenticated_data, _) = VLByteVec::tls_deserialize_bytes(rest).ok()?;
+        let (&content_type, mut rest) = rest.split_first()?;
+        let authenticated_data = VLByteVec::tls_deserialize(&mut rest).ok()?;
         let gid = GroupId::try_from(gid.as_slice()).ok()?;
         let epoch = u64::from_be_bytes(*epoch);
         (content_type == CONTENT_TYPE_APPLICATION).then_some(Self { gid, epoch, authenticated_data })

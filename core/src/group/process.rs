@@ -5,7 +5,7 @@ use openmls::prelude::{
     MlsMessageIn, OpenMlsProvider as _, ProcessMessageError, ProcessedMessage, ProcessedMessageContent,
     ProposalValidationError, PublicGroup, PublicMessageIn, Sender, StageCommitError, StagedCommit,
     ValidationError,
-    tls_codec::{DeserializeBytes as _, Serialize as _},
+    tls_codec::{Deserialize as _, Serialize as _},
 };
 use openmls::treesync::errors::LeafNodeValidationError;
 
@@ -135,7 +135,7 @@ fn read_commit(gid: &GroupId, bytes: &[u8]) -> Result<PublicMessageIn, CommitErr
     if bytes.len() > MAX_BODY_BYTES {
         return Err(CommitError::Malformed);
     }
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(bytes).map_err(|_| CommitError::Malformed)?;
+    let message = MlsMessageIn::tls_deserialize_exact(bytes).map_err(|_| CommitError::Malformed)?;
     let MlsMessageBodyIn::PublicMessage(message) = message.extract() else {
         return Err(CommitError::Malformed);
     };

@@ -137,19 +137,11 @@ impl Member {
         self.state.process_commit(commit).unwrap()
     }
 
-    /// Commits the addition of people with one invite, and lets them join.
+    /// Commits the addition of people, and lets them join.
     pub(super) fn add(&self, people: &[&Person]) -> (Committed, Vec<Member>) {
         let fresh: Vec<_> = people.iter().map(|who| fresh_key_package(&who.identity).unwrap()).collect();
-        let mut policy = self.state.facts().standing.policy.clone();
-        people.iter().for_each(|who| admit(&mut policy, who.account));
-        let change =
-            Change { adds: fresh.iter().map(|f| f.bytes.clone()).collect(), removes: vec![], policy };
-        let justification = wire::CommitJustification {
-            version: 1,
-            joins: fresh.iter().map(|fresh| self.join_proof(fresh)).collect(),
-            ..Default::default()
-        };
-        let committed = self.state.commit(&self.who.identity, change, justification.encode_to_vec()).unwrap();
+        let asked: Vec<_> = people.iter().zip(&fresh).map(|(who, fresh)| (*who, &*fresh.bytes)).collect();
+        let committed = self.admit(&asked);
         let welcome = committed.welcome.as_deref().unwrap();
         let join = |(who, fresh): (&&Person, FreshKeyPackage)| {
             let rows = Rows::from_rows(fresh.rows.upserts);
@@ -158,6 +150,20 @@ impl Member {
         };
         let joined = people.iter().zip(fresh).map(join).collect();
         (committed, joined)
+    }
+
+    /// Commits the addition of KeyPackages that came with one invite.
+    pub(super) fn admit(&self, asked: &[(&Person, &[u8])]) -> Committed {
+        let mut policy = self.state.facts().standing.policy.clone();
+        asked.iter().for_each(|(who, _)| admit(&mut policy, who.account));
+        let adds = asked.iter().map(|(_, key_package)| key_package.to_vec()).collect();
+        let justification = wire::CommitJustification {
+            version: 1,
+            joins: asked.iter().map(|(_, key_package)| self.join_proof(key_package)).collect(),
+            ..Default::default()
+        };
+        let change = Change { adds, removes: vec![], policy };
+        self.state.commit(&self.who.identity, change, justification.encode_to_vec()).unwrap()
     }
 
     /// Commits the removal of a person.
@@ -189,7 +195,7 @@ impl Member {
         Change { adds: vec![], removes: vec![], policy }
     }
 
-    fn join_proof(&self, fresh: &FreshKeyPackage) -> wire::JoinProof {
+    fn join_proof(&self, key_package: &[u8]) -> wire::JoinProof {
         let invite_key = SigningKey::from_bytes(&INVITE_SEED);
         let body = wire::InviteBody {
             invite_id: INVITE.0.to_vec(),
@@ -200,7 +206,7 @@ impl Member {
             epoch: self.state.facts().epoch,
         };
         let invite = self.who.sign_event(wire::EventKind::Invite, body.encode_to_vec());
-        let hash: [u8; 32] = Sha256::digest(&fresh.bytes).into();
+        let hash: [u8; 32] = Sha256::digest(key_package).into();
         let signed = [b"spacepanda/join/1\0", GID.as_bytes(), &NONCE[..], &hash].concat();
         wire::JoinProof {
             invite,
