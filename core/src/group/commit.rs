@@ -1,0 +1,135 @@
+//! Making a commit: the child state, and the bytes that take every other member there.
+
+use openmls::prelude::{
+    KeyPackage, LeafNodeIndex, MlsGroup, OpenMlsProvider as _, tls_codec::Serialize as _,
+};
+
+use super::{
+    authorize::{Authorized, authorize},
+    effect::commit_effect,
+    error::{CommitError, GroupError},
+    frame::FrameKind,
+    identity::DeviceIdentity,
+    key_package::read_key_package,
+    overlay::Provider,
+    policy::Policy,
+    state::{GroupState, context_extensions},
+};
+use crate::id::{CommitId, DeviceId};
+
+/// Longest justification in a commit, bytes.
+pub const MAX_JUSTIFICATION_BYTES: usize = 256 * 1024;
+
+/// What a commit is to change; the committer's own keys always change.
+#[derive(Clone)]
+pub struct Change {
+    /// tls(KeyPackage) of devices to add.
+    pub adds: Vec<Vec<u8>>,
+    /// Devices to remove.
+    pub removes: Vec<DeviceId>,
+    /// The policy after it.
+    pub policy: Policy,
+}
+
+/// A commit made here. To be stored with its child before anyone hears of it.
+pub struct Committed {
+    /// The state it leads to, all of it to be stored.
+    pub child: GroupState,
+    /// MLSMessage(PublicMessage(Commit))
+    pub commit: Vec<u8>,
+    /// SHA-256 of the commit.
+    pub commit_id: CommitId,
+    /// The commit, sealed with the parent's key.
+    pub frame: Vec<u8>,
+    /// MLSMessage(Welcome) for those it adds.
+    pub welcome: Option<Vec<u8>>,
+    /// What it does.
+    pub authorized: Authorized,
+}
+
+struct Messages {
+    commit: Vec<u8>,
+    welcome: Option<Vec<u8>>,
+}
+
+impl GroupState {
+    /// Commits a change. This state stays as it is.
+    ///
+    /// # Errors
+    /// [`GroupError::Unauthorised`] when other members would refuse it.
+    pub fn commit(
+        &self,
+        identity: &DeviceIdentity,
+        change: Change,
+        justification: Vec<u8>,
+    ) -> Result<Committed, GroupError> {
+        if justification.len() > MAX_JUSTIFICATION_BYTES {
+            return Err(GroupError::TooLarge);
+        }
+        let (mut group, provider) = self.fork()?;
+        group.set_aad(justification.clone());
+        let messages = self.stage(identity, &change, &mut group, &provider)?;
+        let authorized = self.authorize_own(&group, justification)?;
+        group.merge_pending_commit(&provider).map_err(GroupError::mls)?;
+        let child = self.child(group, provider, !change.removes.is_empty())?;
+        let frame = self.keys.seal(FrameKind::Commit, self.facts.own_leaf, 0, &messages.commit)?;
+        Ok(Committed {
+            child,
+            commit_id: CommitId::of(&messages.commit),
+            commit: messages.commit,
+            frame,
+            welcome: messages.welcome,
+            authorized,
+        })
+    }
+
+    fn stage(
+        &self,
+        identity: &DeviceIdentity,
+        change: &Change,
+        group: &mut MlsGroup,
+        provider: &Provider,
+    ) -> Result<Messages, GroupError> {
+        let adds: Vec<KeyPackage> =
+            change.adds.iter().map(|bytes| read_key_package(bytes)).collect::<Result<_, _>>()?;
+        let removes: Vec<_> =
+            change.removes.iter().map(|device| self.leaf_of(device)).collect::<Result<_, _>>()?;
+        let mut builder =
+            group.commit_builder().force_self_update(true).propose_removals(removes).propose_adds(adds);
+        if change.policy != self.facts.standing.policy {
+            let extensions = context_extensions(&change.policy)?;
+            builder = builder.propose_group_context_extensions(extensions).map_err(GroupError::mls)?;
+        }
+        let bundle = builder
+            .load_psks(provider.storage())
+            .map_err(GroupError::mls)?
+            // Nobody joins by GroupInfo; the Welcome makes its own.
+            .create_group_info(false)
+            .build(provider.rand(), provider.crypto(), identity, |_| true)
+            .map_err(GroupError::mls)?
+            .stage_commit(provider)
+            .map_err(GroupError::mls)?;
+        let (commit, welcome, _) = bundle.into_messages();
+        let encode = |message: &openmls::prelude::MlsMessageOut| {
+            message.tls_serialize_detached().map_err(GroupError::mls)
+        };
+        Ok(Messages { commit: encode(&commit)?, welcome: welcome.as_ref().map(encode).transpose()? })
+    }
+
+    /// Never produce what others refuse.
+    fn authorize_own(&self, group: &MlsGroup, justification: Vec<u8>) -> Result<Authorized, GroupError> {
+        let standing = &self.facts.standing;
+        let staged = group.pending_commit().ok_or(GroupError::Damaged)?;
+        let effect = commit_effect(standing, staged, self.facts.own_leaf, justification);
+        let effect = effect.map_err(|error| match error {
+            CommitError::Certificate => GroupError::Certificate,
+            error => GroupError::mls(error),
+        })?;
+        Ok(authorize(standing, &effect)?)
+    }
+
+    fn leaf_of(&self, device: &DeviceId) -> Result<LeafNodeIndex, GroupError> {
+        let member = self.facts.standing.roster.iter().find(|member| member.certificate.device == *device);
+        Ok(LeafNodeIndex::new(member.ok_or(GroupError::UnknownDevice)?.leaf))
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine as a whole: members who exchange nothing but bytes, and whose states live in stored rows.
+
+mod fixture;
+mod hostile;
+mod lifecycle;
