@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod group;
 pub mod home;
 pub mod id;
+pub mod keys;
 pub mod metrics;
 pub mod model;
 pub mod network;
