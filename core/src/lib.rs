@@ -4,6 +4,7 @@
 //! `router`, blind to each other; [`network`]; [`session`]; [`home`], which is what the API holds.
 
 pub mod certificate;
+pub mod clock;
 pub mod group;
 pub mod home;
 pub mod id;
