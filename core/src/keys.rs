@@ -1,156 +1,96 @@
-//! Keys of a vault and the ways they are wrapped.
+//! The keys of an account: the vault key, what wraps it, and the tokens of its logins.
+//!
+//! Pure: random bytes are handed in. Nothing here implements `Debug`, and secrets are wiped from
+//! memory. Password work takes tens of milliseconds and 64 MiB: never call it on an async thread.
 
-use argon2::{Algorithm, Argon2, Params, Version};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce, aead::Aead as _};
+mod recovery;
+mod token;
+mod wrap;
+
 use hkdf::Hkdf;
-use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use sha2::Sha256;
+use zeroize::Zeroizing;
 
-/// Why a key could not be wrapped or unwrapped.
+pub use recovery::{RecoveryEntropy, parse_recovery_phrase, recovery_entropy, recovery_phrase};
+pub use token::SessionToken;
+pub use wrap::{
+    MACHINE, RECOVERY, Salt, TOKEN, unwrap_with_key, unwrap_with_password, wrap_with_key, wrap_with_password,
+};
+
+/// Why a key was not unwrapped or a secret not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The secret is wrong, or the bytes were changed.
-    #[error("the secret does not open this key")]
-    Wrong,
-    /// Not of the expected form.
-    #[error("malformed")]
+    /// Not what it should be, or of a newer version.
+    #[error("the key material is malformed")]
     Malformed,
+    /// Made with costs that this release does not take on.
+    #[error("the password wrap asks for too much work")]
+    Cost,
+    /// The wrong password, phrase, token or key; or the wrap was changed.
+    #[error("the secret does not fit")]
+    Wrong,
+    /// Not twelve words of the list, or the check word is wrong.
+    #[error("this is not a recovery phrase")]
+    Phrase,
+    /// The key derivation could not run: no memory.
+    #[error("the key could not be derived")]
+    Derivation,
 }
 
-/// The key of a vault file.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct VaultKey([u8; 32]);
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    rand::fill(&mut bytes);
-    bytes
-}
+/// The key of an account's vault database.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VaultKey(Zeroizing<[u8; 32]>);
 
 impl VaultKey {
-    /// A new key.
-    pub fn random() -> Self {
-        Self(random())
-    }
-    /// From its bytes.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+    /// The key of these 32 random bytes.
+    pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(bytes)
     }
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8; 32] {
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-    /// Lower-case hex.
+
+    /// 64 lower-case hex digits, as SQLCipher wants a raw key.
     pub fn hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(hex::encode(self.0))
+        Zeroizing::new(hex::encode(self.0.as_slice()))
     }
 }
 
-fn seal(key: &[u8; 32], vault: &VaultKey) -> Result<Vec<u8>, KeyError> {
-    let nonce = random::<24>();
-    let sealed = XChaCha20Poly1305::new(key.into())
-        .encrypt(XNonce::from_slice(&nonce), vault.0.as_slice())
-        .map_err(|_| KeyError::Malformed)?;
-    Ok([nonce.as_slice(), &sealed].concat())
+/// HKDF-SHA256 (RFC 5869) into a secret of fixed length.
+fn derive<const N: usize>(
+    salt: Option<&[u8]>,
+    secret: &[u8],
+    info: &[&[u8]],
+) -> Result<Zeroizing<[u8; N]>, KeyError> {
+    let mut derived = Zeroizing::new([0; N]);
+    Hkdf::<Sha256>::new(salt, secret)
+        .expand_multi_info(info, derived.as_mut_slice())
+        .map_err(|_| KeyError::Derivation)?;
+    Ok(derived)
 }
 
-fn unseal(key: &[u8; 32], blob: &[u8]) -> Result<VaultKey, KeyError> {
-    let (nonce, sealed) = blob.split_at_checked(24).ok_or(KeyError::Malformed)?;
-    let plain = Zeroizing::new(
-        XChaCha20Poly1305::new(key.into())
-            .decrypt(XNonce::from_slice(nonce), sealed)
-            .map_err(|_| KeyError::Wrong)?,
-    );
-    Ok(VaultKey(plain.as_slice().try_into().map_err(|_| KeyError::Malformed)?))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn from_password(password: &str, salt: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    let params = Params::new(64 * 1024, 3, 1, None).map_err(|_| KeyError::Malformed)?;
-    let mut key = Zeroizing::new([0; 32]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(password.as_bytes(), salt, key.as_mut_slice())
-        .map_err(|_| KeyError::Malformed)?;
-    Ok(key)
-}
-
-fn expand(secret: &[u8], info: &[&[u8]], out: &mut [u8]) -> Result<(), KeyError> {
-    Hkdf::<Sha256>::new(None, secret).expand_multi_info(info, out).map_err(|_| KeyError::Malformed)
-}
-
-/// Wraps under a password.
-pub fn wrap_with_password(key: &VaultKey, password: &str) -> Result<Vec<u8>, KeyError> {
-    let salt = random::<16>();
-    Ok([salt.as_slice(), &seal(&*from_password(password, &salt)?, key)?].concat())
-}
-
-/// Opens what [`wrap_with_password`] made.
-pub fn unwrap_with_password(blob: &[u8], password: &str) -> Result<VaultKey, KeyError> {
-    let (salt, sealed) = blob.split_at_checked(16).ok_or(KeyError::Malformed)?;
-    unseal(&*from_password(password, salt)?, sealed)
-}
-
-/// Wraps under a strong secret.
-pub fn wrap_with_key(key: &VaultKey, purpose: &str, secret: &[u8]) -> Result<Vec<u8>, KeyError> {
-    let mut wrapping = Zeroizing::new([0; 32]);
-    expand(secret, &[b"sp/wrap/1", purpose.as_bytes()], wrapping.as_mut_slice())?;
-    seal(&wrapping, key)
-}
-
-/// Opens what [`wrap_with_key`] made.
-pub fn unwrap_with_key(blob: &[u8], purpose: &str, secret: &[u8]) -> Result<VaultKey, KeyError> {
-    let mut wrapping = Zeroizing::new([0; 32]);
-    expand(secret, &[b"sp/wrap/1", purpose.as_bytes()], wrapping.as_mut_slice())?;
-    unseal(&wrapping, blob)
-}
-
-/// 16 bytes that the recovery phrase spells.
-pub fn recovery_entropy(key: &VaultKey) -> Zeroizing<[u8; 16]> {
-    let mut entropy = Zeroizing::new([0; 16]);
-    let _ = expand(&key.0, &[b"sp/recovery/1"], entropy.as_mut_slice());
-    entropy
-}
-
-/// Twelve words.
-pub fn recovery_phrase(key: &VaultKey) -> Zeroizing<String> {
-    let words = bip39::Mnemonic::from_entropy(recovery_entropy(key).as_slice());
-    Zeroizing::new(words.map(|words| words.to_string()).unwrap_or_default())
-}
-
-/// A login's secret.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct SessionToken([u8; 32]);
-
-impl SessionToken {
-    /// A new token.
-    pub fn random() -> Self {
-        Self(random())
+    #[test]
+    fn the_database_gets_its_key_in_hex() {
+        let mut bytes = [0; 32];
+        bytes[0] = 0xab;
+        let key = VaultKey::new(Zeroizing::new(bytes));
+        assert_eq!(*key.hex(), format!("ab{}", "0".repeat(62)));
+        assert_eq!(key.as_bytes(), &bytes);
     }
-    /// The token that answers a creation request, the same each time.
-    pub fn derive(key: &VaultKey, request: &Uuid) -> Self {
-        let mut token = Self([0; 32]);
-        let _ = expand(&key.0, &[b"sp/first-token/1", request.as_bytes()], &mut token.0);
-        token
-    }
-    /// From its text form.
-    pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let mut token = Self([0; 32]);
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut token.0) {
-            Ok(32) => Ok(token),
-            _ => Err(KeyError::Malformed),
-        }
-    }
-    /// base64url.
-    pub fn text(&self) -> Zeroizing<String> {
-        Zeroizing::new(URL_SAFE_NO_PAD.encode(self.0))
-    }
-    /// SHA-256 of the token's bytes.
-    pub fn hash(&self) -> [u8; 32] {
-        Sha256::digest(self.0).into()
-    }
-    /// The token's bytes.
-    pub fn secret(&self) -> &[u8; 32] {
-        &self.0
+
+    #[test]
+    fn derivation_is_that_of_rfc_5869() {
+        // Appendix A, test case 1, first 32 bytes.
+        let salt: Vec<u8> = (0..13).collect();
+        let (first, second): (Vec<u8>, Vec<u8>) = ((0xf0..0xf5).collect(), (0xf5..0xfa).collect());
+        let derived = derive::<32>(Some(&salt), &[0x0b; 22], &[&first, &second]).unwrap();
+        let expected = "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf";
+        assert_eq!(hex::encode(*derived), expected);
     }
 }
