@@ -1,8 +1,10 @@
-//! The wall clock, and the one place that reads it.
+//! Where time and randomness come in: the one place that reads the wall clock.
 //!
-//! Nothing is ordered or authorised by it: it is shown, and it ages things.
+//! Nothing is ordered or authorised by the clock: it is shown, and it ages things.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use zeroize::Zeroizing;
 
 /// Milliseconds since the Unix epoch, now.
 pub fn now_ms() -> i64 {
@@ -27,6 +29,13 @@ pub fn time_from_ms(ms: i64) -> SystemTime {
 /// A span in milliseconds, saturating.
 pub fn duration_ms(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Fresh random bytes, fit for keys.
+pub fn random<const N: usize>() -> Zeroizing<[u8; N]> {
+    let mut bytes = Zeroizing::new([0; N]);
+    rand::fill(bytes.as_mut_slice());
+    bytes
 }
 
 #[cfg(test)]

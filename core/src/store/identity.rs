@@ -8,7 +8,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{StoreError, WriteTx};
-use crate::{certificate::Certificate, id::DeviceId};
+use crate::{certificate::Certificate, clock::random, id::DeviceId};
 
 /// What precedes an Ed25519 public key in a libp2p peer id: an identity multihash of a protobuf key.
 const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
@@ -39,10 +39,10 @@ pub struct Identity {
 impl Identity {
     /// New keys for a new account.
     pub fn generate(username: &str, display_name: &str, now_ms: i64) -> Self {
-        let account = SigningKey::from_bytes(&random_secret());
-        let device = SigningKey::from_bytes(&random_secret());
-        let peer_secret = random_secret();
-        let letter_secret = random_secret();
+        let account = SigningKey::from_bytes(&random());
+        let device = SigningKey::from_bytes(&random());
+        let peer_secret = random();
+        let letter_secret = random();
         let letter_key = PublicKey::from(&StaticSecret::from(*letter_secret)).to_bytes();
         let certificate = Certificate::issue(
             &account,
@@ -156,12 +156,6 @@ pub async fn retain_logins(tx: &mut WriteTx<'_>, sessions: &[[u8; 16]]) -> Resul
     Ok(())
 }
 
-fn random_secret() -> Zeroizing<[u8; 32]> {
-    let mut secret = Zeroizing::new([0; 32]);
-    rand::fill(secret.as_mut_slice());
-    secret
-}
-
 fn secret(mut stored: Vec<u8>) -> Result<Zeroizing<[u8; 32]>, StoreError> {
     let secret = <[u8; 32]>::try_from(stored.as_slice()).map(Zeroizing::new);
     stored.zeroize();
@@ -180,7 +174,7 @@ mod tests {
 
     async fn vault() -> (tempfile::TempDir, Vault) {
         let directory = tempfile::tempdir().unwrap();
-        let vault = Vault::create(&directory.path().join("a.db"), &VaultKey::random()).await.unwrap();
+        let vault = Vault::create(&directory.path().join("a.db"), &VaultKey::new(random())).await.unwrap();
         (directory, vault)
     }
 

@@ -15,6 +15,7 @@ use super::{
     connect::{Database, create_file},
     migrate::{SERVER_MIGRATIONS, migrate},
 };
+use crate::clock::random;
 
 pub use account::{Account, Admission, InsertError, NewAccount};
 pub use token::{NewToken, Token};
@@ -26,7 +27,7 @@ pub struct VaultId(pub [u8; 16]);
 impl VaultId {
     /// A new random id.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(*random())
     }
 
     fn from_column(bytes: &[u8]) -> Result<Self, StoreError> {
@@ -53,7 +54,7 @@ impl ServerStore {
         let mut connection = pool.acquire().await?;
         migrate(&mut connection, &SERVER_MIGRATIONS).await?;
         query("INSERT OR IGNORE INTO server (id, salt) VALUES (1, ?)")
-            .bind(rand::random::<[u8; 32]>().as_slice())
+            .bind(random::<32>().as_slice())
             .execute(&mut *connection)
             .await?;
         let salt: Vec<u8> =

@@ -161,7 +161,7 @@ mod tests {
     use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
     use super::*;
-    use crate::{id::GroupId, store::connect::Database};
+    use crate::{clock::random, id::GroupId};
 
     const CANARY: &str = "a-sentence-that-must-not-be-found";
 
@@ -174,7 +174,7 @@ mod tests {
     impl Fixture {
         async fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let key = VaultKey::random();
+            let key = VaultKey::new(random());
             let vault = Vault::create(&directory.path().join("a.db"), &key).await.unwrap();
             Self { directory, key, vault }
         }
@@ -222,7 +222,7 @@ mod tests {
         fixture.vault.close().await;
         let before = fs::read(fixture.path()).unwrap();
 
-        let refused = Vault::open(&fixture.path(), &VaultKey::random()).await;
+        let refused = Vault::open(&fixture.path(), &VaultKey::new(random())).await;
         assert_eq!(refused.err(), Some(StoreError::Corrupt));
         assert!(fs::read(fixture.path()).unwrap() == before);
 
@@ -241,7 +241,7 @@ mod tests {
         let mut files = 0;
         for file in fs::read_dir(fixture.directory.path()).unwrap() {
             let bytes = fs::read(file.unwrap().path()).unwrap();
-            for needle in [CANARY.as_bytes(), b"SQLite format 3", b"CREATE TABLE", fixture.key.bytes()] {
+            for needle in [CANARY.as_bytes(), b"SQLite format 3", b"CREATE TABLE", fixture.key.as_bytes()] {
                 assert!(!bytes.windows(needle.len()).any(|window| window == needle));
             }
             files += 1;
@@ -428,7 +428,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         create_file(&path).unwrap();
-        let database = Database::vault(&path, &VaultKey::random());
+        let database = Database::vault(&path, &VaultKey::new(random()));
         let vault = Vault::start(database, Duration::from_millis(1)).await.unwrap();
         let log = path.with_extension("db-wal");
         let given_back = async {
@@ -492,7 +492,7 @@ mod tests {
         fixture.add("someone's phone").await.unwrap();
         fixture.names().await;
         fixture.vault.close().await;
-        let _ = Vault::open(&fixture.path(), &VaultKey::random()).await;
+        let _ = Vault::open(&fixture.path(), &VaultKey::new(random())).await;
         Database::vault(&fixture.path(), &fixture.key).connect().await.unwrap();
 
         // Shows that such a log would have been caught.
