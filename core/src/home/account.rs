@@ -386,7 +386,7 @@ mod tests {
         for name in ["", "a", "an n", "änn", "\u{212a}en", "a\0b", "a/b", &long] {
             assert!(matches!(fold_username(name), Err(AccountError::UsernameInvalid)), "{name:?}");
         }
-        assert!(fold_username(&long[..32]).is_ok());
+        assert!(fold_username(&"a".repeat(32)).is_ok());
     }
 
     #[test]

@@ -251,9 +251,10 @@ async fn the_same_request_gets_the_same_answer() {
 #[tokio::test]
 async fn repeated_failures_close_an_account_for_a_while() {
     let fixture = Fixture::new().await;
-    let request_id = Some(Uuid::new_v4());
+    let id = Uuid::new_v4();
+    let request_id = Some(id);
     fixture.create(NewProfile { request_id, ..profile("ann") }).await.unwrap();
-    let account = fixture.home.inner.store.account_by_request(request_id.unwrap().as_bytes()).await.unwrap();
+    let account = fixture.home.inner.store.account_by_request(id.as_bytes()).await.unwrap();
     let username_hmac = account.unwrap().username_hmac;
     for _ in 0..9 {
         fixture.home.inner.attempts.login_failed(&username_hmac, None, std::time::Instant::now());
@@ -357,8 +358,8 @@ async fn what_a_crash_left_of_an_account_is_removed_and_nothing_else() {
     let stranger = vaults.join(format!("{}.db", hex::encode([8; 16])));
     fs::write(&stranger, b"put here by a backup").unwrap();
     // The crash came between the account's row and the removal of its mark.
-    let finished = fs::read_dir(&vaults).unwrap().map(|file| file.unwrap().path());
-    let finished = finished.filter(|path| fs::read(path).unwrap().len() > 1_000).next().unwrap();
+    let mut finished = fs::read_dir(&vaults).unwrap().map(|file| file.unwrap().path());
+    let finished = finished.find(|path| fs::read(path).unwrap().len() > 1_000).unwrap();
     fs::write(finished.with_extension("creating"), b"").unwrap();
 
     fixture.home = Home::open(fixture.config.clone(), Metrics::default()).await.unwrap();

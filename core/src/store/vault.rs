@@ -350,7 +350,9 @@ mod tests {
         let panicking = fixture.vault.write(|tx| {
             Box::pin(async move {
                 insert(tx, "lost".to_owned()).await?;
-                Result::<(), StoreError>::Err(None.expect("as a defect would"))
+                let row = query("SELECT 1 WHERE 0").fetch_optional(tx.conn()).await?;
+                row.expect("a defect");
+                Ok::<_, StoreError>(())
             })
         });
         let (panicked, added) = tokio::join!(panicking, fixture.add("kept"));
