@@ -14,7 +14,7 @@ use spacepanda_proto::peer::v1 as wire;
 pub(crate) use body::read_role;
 pub use body::{
     Body, ChangeKind, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_LONG_TEXT_CHARS, MAX_NAME_CHARS,
-    MAX_PEER_ID_BYTES, MAX_TEXT_BYTES,
+    MAX_PEER_ID_BYTES, MAX_TEXT_BYTES, is_state_kind,
 };
 pub use order::{Knowledge, Position, check_lamport, next_lamport};
 

@@ -14,7 +14,11 @@ pub use apply::{Applied, Rejection, Withheld, apply, apply_state, apply_withheld
 use crate::{
     certificate::Certificate,
     id::{AccountId, DeviceId},
-    store::{WriteTx, Notice, feed::{self, Entry}, space::MemberRow, StoreError},
+    store::{
+        Notice, StoreError, WriteTx,
+        feed::{self, Entry},
+        space::MemberRow,
+    },
 };
 
 /// Everyone who is or was a member of a group, by device.

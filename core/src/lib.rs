@@ -4,11 +4,14 @@
 //! `router`, blind to each other; [`network`]; [`session`]; [`home`], which is what the API holds.
 
 pub mod certificate;
+pub mod clock;
+pub mod delivery;
 pub mod event;
 pub mod group;
 pub mod home;
 pub mod id;
 pub mod invite;
+pub mod journal;
 pub mod keys;
 pub mod letter;
 pub mod metrics;

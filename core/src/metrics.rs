@@ -74,8 +74,8 @@ pub enum Rejection {
     KeyReuse,
     /// The author named is not the MLS sender.
     WrongSender,
-    /// Of a state this device does not know.
-    UnknownState,
+    /// Two events of one author in one place of its log.
+    Equivocation,
     /// Too much at once.
     Flood,
 }
@@ -117,7 +117,7 @@ label_text! {
         Replay => "replay",
         KeyReuse => "key_reuse",
         WrongSender => "wrong_sender",
-        UnknownState => "unknown_state",
+        Equivocation => "equivocation",
         Flood => "flood",
     }
 }

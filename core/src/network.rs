@@ -3,8 +3,8 @@
 //! What goes between servers is decided here and in the pure modules; sockets belong to the router,
 //! SQL to the store. Each step is one transaction; nothing leaves before it is durable.
 
-mod adopt;
 mod admit;
+mod adopt;
 mod commit;
 mod config;
 mod custody;
@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use adopt::{add_member, end_membership};
+pub(crate) use self::adopt::{add_member, end_membership};
 pub use config::NetworkConfig;
 use ed25519_dalek::SigningKey;
 pub use groups::{Slot, SlotError};

@@ -1,18 +1,29 @@
-//! All SQL of the project.
+//! All SQL of the project: sqlx goes no further than this module.
+//!
+//! [`Vault`] is an account's encrypted database, [`server::ServerStore`] the server's own. Blind to
+//! the network.
 
-/// Why a database refused.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The disk is full; nothing was changed.
-    #[error("the disk is full")]
-    DiskFull,
-    /// The file is damaged or not ours; it was left as it is.
-    #[error("the database file is damaged")]
-    Corrupt,
-    /// The store is closed or closing.
-    #[error("the store is closed")]
-    Closed,
-    /// Anything else.
-    #[error("the database failed")]
-    Database,
-}
+mod connect;
+mod error;
+pub mod event;
+pub mod feed;
+pub mod frame;
+pub mod identity;
+pub mod invite;
+pub mod message;
+mod migrate;
+pub mod mls;
+pub mod outbox;
+pub mod peer;
+pub mod register;
+pub mod request;
+pub mod server;
+pub mod space;
+pub mod tip;
+mod vault;
+mod writer;
+
+pub use connect::remove_database;
+pub use error::StoreError;
+pub use vault::{Reader, Vault};
+pub use writer::{Notice, WriteTx};

@@ -115,6 +115,11 @@ pub enum Body {
     },
 }
 
+/// Whether events of this kind go to every member, also to those who join later.
+pub fn is_state_kind(kind: i32) -> bool {
+    STATE_KINDS.contains(&kind)
+}
+
 impl Body {
     /// The kind's number on the wire.
     pub fn kind(&self) -> i32 {
@@ -134,7 +139,7 @@ impl Body {
 
     /// Whether every member gets it, also those who join later.
     pub fn is_state(&self) -> bool {
-        STATE_KINDS.contains(&self.kind())
+        is_state_kind(self.kind())
     }
 
     /// The register it writes, as a key within its kind; `None` when it writes none.

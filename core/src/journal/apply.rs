@@ -217,11 +217,7 @@ async fn could_write(
     Ok(mls::epoch_of(tx.conn(), book.gid(), seen).await?.is_none_or(|epoch| epoch < left))
 }
 
-async fn place(
-    tx: &mut WriteTx<'_>,
-    book: &mut LogBook,
-    signed: &SignedEvent,
-) -> Result<Place, StoreError> {
+async fn place(tx: &mut WriteTx<'_>, book: &mut LogBook, signed: &SignedEvent) -> Result<Place, StoreError> {
     let event = &signed.event;
     let at = match book.log(tx.conn(), event.log).await? {
         Some(at) => at,

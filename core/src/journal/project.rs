@@ -132,8 +132,7 @@ async fn won(
             tell(tx, &Entry::Space(event.gid), reading.now).await?;
         }
         Body::Channel { channel, name, topic } => {
-            let row =
-                Channel { id: *channel, space: event.gid, name: name.clone(), topic: topic.clone() };
+            let row = Channel { id: *channel, space: event.gid, name: name.clone(), topic: topic.clone() };
             space::set_channel(tx.conn(), &row, wall).await?;
             tell(tx, &Entry::Channel(*channel), reading.now).await?;
         }

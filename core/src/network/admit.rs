@@ -8,8 +8,8 @@ use std::{
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
-    EventKind, JoinBundle, JoinChallenge, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest, LogFloor,
-    PushLetter, peer_request, peer_response,
+    EventKind, JoinBundle, JoinChallenge, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest,
+    LogFloor, PushLetter, peer_request, peer_response,
 };
 
 use super::{Network, Slot, SlotError, commit::Wish, misbehaviour::Offence};
@@ -19,8 +19,8 @@ use crate::{
     event::{Body, SignedEvent},
     group::{
         authorize::{AddedLeaf, JoinProof},
-        key_package::check_key_package,
         error::GroupError,
+        key_package::check_key_package,
         state::GroupState,
     },
     id::{DeviceId, GroupId},
@@ -243,7 +243,8 @@ impl Network {
         welcome: Vec<u8>,
         child: &GroupState,
     ) -> Result<Letter, SlotError> {
-        let body = JoinBundle { welcome, route_secret: child.route_secret().to_vec(), ..bundle }.encode_to_vec();
+        let body =
+            JoinBundle { welcome, route_secret: child.route_secret().to_vec(), ..bundle }.encode_to_vec();
         let keys = &self.keys;
         let bytes = seal_signed(&keys.device, keys.certificate(), &keys.letter, &to.letter_key, body)
             .map_err(|_| GroupError::TooLarge)?;

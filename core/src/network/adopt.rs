@@ -114,7 +114,7 @@ fn joined_at(authorized: &Authorized, now: i64) -> i64 {
 ///
 /// # Errors
 /// [`StoreError`]
-pub(super) async fn add_member(
+pub(crate) async fn add_member(
     tx: &mut WriteTx<'_>,
     gid: GroupId,
     certificate: &Certificate,
@@ -131,7 +131,7 @@ pub(super) async fn add_member(
 ///
 /// # Errors
 /// [`StoreError`]
-pub(super) async fn end_membership(
+pub(crate) async fn end_membership(
     tx: &mut WriteTx<'_>,
     gid: GroupId,
     me: AccountId,
@@ -250,7 +250,8 @@ impl Network {
         let gid = slot.gid();
         let Some(mut child) = processed.child else {
             let own = self.keys.device_id();
-            let by_own_wish = processed.authorized.removed.iter().any(|(device, wish)| *device == own && *wish);
+            let by_own_wish =
+                processed.authorized.removed.iter().any(|(device, wish)| *device == own && *wish);
             let me = self.keys.account();
             self.vault.write(move |tx| Box::pin(end_membership(tx, gid, me, by_own_wish))).await?;
             slot.forget();
@@ -311,8 +312,10 @@ impl Network {
                     tracing::warn!(%error, "a set-aside frame could not be taken");
                     continue;
                 }
-                let done: Result<(), StoreError> =
-                    self.vault.write(move |tx| Box::pin(async move { frame::unpark(tx.conn(), id).await })).await;
+                let done: Result<(), StoreError> = self
+                    .vault
+                    .write(move |tx| Box::pin(async move { frame::unpark(tx.conn(), id).await }))
+                    .await;
                 if let Err(error) = done {
                     tracing::warn!(%error, "a set-aside frame could not be put away");
                 }

@@ -87,7 +87,8 @@ impl Network {
             if let Err(error) = self.dial_wanted(&limit).await {
                 tracing::warn!(%error, "known peers cannot be read");
             }
-            let wait = self.dialling.next().map_or(LOOK, |next| next.saturating_duration_since(Instant::now()));
+            let wait =
+                self.dialling.next().map_or(LOOK, |next| next.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = self.wake.dial.notified() => {}
                 () = tokio::time::sleep(wait.clamp(Duration::from_millis(10), LOOK)) => {}

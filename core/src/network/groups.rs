@@ -40,13 +40,13 @@ pub enum SlotError {
 
 /// The groups of a session.
 #[derive(Default)]
-pub struct Groups {
+pub(crate) struct Groups {
     slots: Mutex<HashMap<GroupId, Arc<tokio::sync::Mutex<Slot>>>>,
 }
 
 impl Groups {
     /// The group's slot, exclusively.
-    pub async fn lock(&self, gid: GroupId) -> OwnedMutexGuard<Slot> {
+    pub(crate) async fn lock(&self, gid: GroupId) -> OwnedMutexGuard<Slot> {
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(slots.entry(gid).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(Slot::new(gid)))))
@@ -55,7 +55,7 @@ impl Groups {
     }
 
     /// Unloads every group that nobody is using.
-    pub fn unload_idle(&self) {
+    pub(crate) fn unload_idle(&self) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, slot| Arc::strong_count(slot) > 1);
     }
@@ -75,7 +75,7 @@ impl Slot {
     }
 
     /// The group.
-    pub fn gid(&self) -> GroupId {
+    pub(crate) fn gid(&self) -> GroupId {
         self.gid
     }
 
@@ -83,7 +83,7 @@ impl Slot {
     ///
     /// # Errors
     /// [`SlotError`]
-    pub async fn head_id(&mut self, vault: &Vault) -> Result<StateId, SlotError> {
+    pub(crate) async fn head_id(&mut self, vault: &Vault) -> Result<StateId, SlotError> {
         if let Some(head) = self.head {
             return Ok(head);
         }
@@ -101,7 +101,7 @@ impl Slot {
     ///
     /// # Errors
     /// [`SlotError`]
-    pub async fn head(&mut self, vault: &Vault) -> Result<&mut GroupState, SlotError> {
+    pub(crate) async fn head(&mut self, vault: &Vault) -> Result<&mut GroupState, SlotError> {
         let head = self.head_id(vault).await?;
         self.state(vault, head).await
     }
@@ -110,7 +110,7 @@ impl Slot {
     ///
     /// # Errors
     /// [`SlotError`]
-    pub async fn state(&mut self, vault: &Vault, sid: StateId) -> Result<&mut GroupState, SlotError> {
+    pub(crate) async fn state(&mut self, vault: &Vault, sid: StateId) -> Result<&mut GroupState, SlotError> {
         if !self.states.contains(&sid) {
             let mut reader = vault.read().await?;
             let rows = mls::load_rows(reader.conn(), self.gid, sid).await?;
@@ -126,7 +126,7 @@ impl Slot {
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn members(&mut self, vault: &Vault) -> Result<Arc<Members>, StoreError> {
+    pub(crate) async fn members(&mut self, vault: &Vault) -> Result<Arc<Members>, StoreError> {
         if let Some(members) = &self.members {
             return Ok(Arc::clone(members));
         }
@@ -137,7 +137,7 @@ impl Slot {
     }
 
     /// A stored child is the head now.
-    pub fn adopt(&mut self, child: GroupState) {
+    pub(crate) fn adopt(&mut self, child: GroupState) {
         let sid = child.facts().sid;
         self.states.put(sid, child);
         self.head = Some(sid);
@@ -145,7 +145,7 @@ impl Slot {
     }
 
     /// Drops everything loaded: a transaction failed, and memory may be ahead of the vault.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.head = None;
         self.states.clear();
         self.members = None;

@@ -160,19 +160,27 @@ impl Network {
             .vault
             .write(move |tx| {
                 Box::pin(async move {
-                    if frame::parked_bytes(tx.conn(), &carrier).await? + bytes.len() as u64 > MAX_PARKED_BYTES {
+                    if frame::parked_bytes(tx.conn(), &carrier).await? + bytes.len() as u64 > MAX_PARKED_BYTES
+                    {
                         return Ok(FrameOutcome::Busy);
                     }
                     let parked = frame::FrameStatus::Parked;
                     let carrier = Some(carrier.as_slice());
                     let now = now_ms();
-                    let new = frame::insert(tx.conn(), id, None, &tag, Some(&bytes), parked, carrier, now).await?;
+                    let new =
+                        frame::insert(tx.conn(), id, None, &tag, Some(&bytes), parked, carrier, now).await?;
                     if !new {
                         return Ok(FrameOutcome::Duplicate);
                     }
                     // Which group it is of cannot be told; with one group shared there is no doubt.
                     if let [gid] = *peer::shared_groups(tx.conn(), device).await? {
-                        super::health::set(tx, gid, GroupHealth::Resyncing, "changes to the group are on their way").await?;
+                        super::health::set(
+                            tx,
+                            gid,
+                            GroupHealth::Resyncing,
+                            "changes to the group are on their way",
+                        )
+                        .await?;
                     }
                     Ok(FrameOutcome::Stored)
                 })
@@ -365,7 +373,8 @@ async fn store_batch(
     let mut book = LogBook::open(tx.conn(), gid).await?;
     let (mut effects, mut verdict) = (Effects::default(), Verdict::default());
     for opened in batch.opened {
-        frame::insert(tx.conn(), opened.frame, Some(gid), &opened.env_tag, None, done, None, reading.now).await?;
+        frame::insert(tx.conn(), opened.frame, Some(gid), &opened.env_tag, None, done, None, reading.now)
+            .await?;
         frame::unpark(tx.conn(), opened.frame).await?;
         let generation =
             frame::note_generation(tx.conn(), opened.sid, opened.leaf, opened.counter, opened.frame).await?;
@@ -417,8 +426,7 @@ async fn apply_one(
 /// The events of an application message. Fresh ones are the MLS sender's own; carried ones keep their
 /// author by their own signature.
 fn read_events(gid: GroupId, application: &Application) -> Result<Vec<Taken>, Offence> {
-    let plaintext =
-        ApplicationPlaintext::decode(&*application.plaintext).map_err(|_| Offence::Malformed)?;
+    let plaintext = ApplicationPlaintext::decode(&*application.plaintext).map_err(|_| Offence::Malformed)?;
     let sender = application.sender.certificate.device;
     match plaintext.kind {
         Some(application_plaintext::Kind::Fresh(fresh)) => {

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ed25519_dalek::SigningKey;
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
     FrameOutcome, JoinBundle, JoinChallengeRequest, JoinOutcome, JoinRequest, PushLetter, PushLetterReply,
@@ -147,7 +146,9 @@ impl Network {
             }
         }
         let dialled = self.router.dial(&inviter, addresses).await;
-        let link = dialled.inspect_err(|error: &DialError| tracing::debug!(%error, "the inviter is not reached")).ok()?;
+        let link = dialled
+            .inspect_err(|error: &DialError| tracing::debug!(%error, "the inviter is not reached"))
+            .ok()?;
         let certificate = self.introduce(&inviter, link.outbound).await.ok()?;
         Some((inviter, certificate))
     }
@@ -233,7 +234,8 @@ impl Network {
         }
         let mut slot = self.groups.lock(gid).await;
         slot.forget();
-        let Ok(mut state) = GroupState::join(&self.keys.identity, gid, rows, &bundle.welcome, route_secret) else {
+        let Ok(mut state) = GroupState::join(&self.keys.identity, gid, rows, &bundle.welcome, route_secret)
+        else {
             return Ok(false);
         };
         // Whoever answers must be in the group it answers for.
@@ -295,8 +297,13 @@ impl Network {
             journal::apply_state(tx, &mut book, &reading, signed).await?;
         }
         let recipients = space::recipients(tx.conn(), gid, self.keys.account()).await?;
-        let own =
-            Own { key: &self.keys.device, device: self.keys.device_id(), log: own_log, head: sid, recipients };
+        let own = Own {
+            key: &self.keys.device,
+            device: self.keys.device_id(),
+            log: own_log,
+            head: sid,
+            recipients,
+        };
         let peer_id = self.keys.certificate().peer_id.clone();
         let display_name = crate::store::identity::display_name(tx.conn()).await?;
         journal::append(tx, &mut book, &own, &reading, Body::Profile { display_name }).await?;
@@ -309,7 +316,12 @@ impl Network {
         tell(tx, &Entry::Join(gid, None), now).await
     }
 
-    async fn meet_members(&self, tx: &mut WriteTx<'_>, arrival: &Arrival, now: i64) -> Result<(), StoreError> {
+    async fn meet_members(
+        &self,
+        tx: &mut WriteTx<'_>,
+        arrival: &Arrival,
+        now: i64,
+    ) -> Result<(), StoreError> {
         let (gid, epoch) = (arrival.facts.gid, arrival.facts.epoch);
         let policy = &arrival.facts.standing.policy;
         for certificate in &arrival.former {

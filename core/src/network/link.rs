@@ -32,7 +32,7 @@ const UNKNOWN_PEER_WAIT: Duration = Duration::from_millis(40);
 
 /// A frame on its way to one peer.
 #[derive(Clone)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// The sealed frame.
     pub bytes: Arc<[u8]>,
     /// Set when it matters to us that it is stored there.
@@ -41,7 +41,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A frame whose loss is repaired by Tips.
-    pub fn untracked(bytes: Vec<u8>) -> Self {
+    pub(crate) fn untracked(bytes: Vec<u8>) -> Self {
         Self { bytes: bytes.into(), custody: None }
     }
 }
@@ -53,7 +53,7 @@ struct Link {
 
 /// The verified peers with a connection up.
 #[derive(Default)]
-pub struct Links(Mutex<HashMap<PeerId, Link>>);
+pub(crate) struct Links(Mutex<HashMap<PeerId, Link>>);
 
 impl Links {
     fn with<T>(&self, f: impl FnOnce(&mut HashMap<PeerId, Link>) -> T) -> T {
@@ -61,12 +61,12 @@ impl Links {
     }
 
     /// The certificate of a verified peer.
-    pub fn certificate(&self, peer: &PeerId) -> Option<Certificate> {
+    pub(crate) fn certificate(&self, peer: &PeerId) -> Option<Certificate> {
         self.with(|links| links.get(peer).map(|link| link.certificate.clone()))
     }
 
     /// Every verified peer and its device.
-    pub fn verified(&self) -> Vec<(PeerId, DeviceId)> {
+    pub(crate) fn verified(&self) -> Vec<(PeerId, DeviceId)> {
         self.with(|links| links.iter().map(|(peer, link)| (peer.clone(), link.certificate.device)).collect())
     }
 
@@ -76,7 +76,7 @@ impl Links {
     }
 
     /// Queues a frame; dropped when the peer is gone or its queue is full.
-    pub fn push(&self, peer: &PeerId, frame: Outgoing) {
+    pub(crate) fn push(&self, peer: &PeerId, frame: Outgoing) {
         self.with(|links| {
             if let Some(link) = links.get(peer) {
                 let _ = link.queue.try_send(frame);
@@ -85,7 +85,7 @@ impl Links {
     }
 
     /// The peer's last connection is gone; true when it was verified.
-    pub fn remove(&self, peer: &PeerId) -> bool {
+    pub(crate) fn remove(&self, peer: &PeerId) -> bool {
         self.with(|links| links.remove(peer).is_some())
     }
 }
@@ -144,9 +144,7 @@ impl Network {
                     };
                     return Some(batch.iter().zip(reply.outcomes()).filter_map(stored).collect());
                 }
-                peer_response::Kind::Refusal(refusal)
-                    if refusal.reason() == RefusalReason::UnknownPeer =>
-                {
+                peer_response::Kind::Refusal(refusal) if refusal.reason() == RefusalReason::UnknownPeer => {
                     tokio::time::sleep(UNKNOWN_PEER_WAIT).await;
                 }
                 _ => return None,

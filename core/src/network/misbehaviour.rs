@@ -8,7 +8,10 @@ use std::{
 
 use super::Network;
 use crate::{
-    clock::now_ms, journal::tell, model::PeerState, router::PeerId,
+    clock::now_ms,
+    journal::tell,
+    model::PeerState,
+    router::PeerId,
     store::{StoreError, feed::Entry, peer},
 };
 

@@ -8,7 +8,7 @@ use std::{
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
-    ApplicationPlaintext, Carry, CarriedEvent, WithheldEvent, application_plaintext, carried_event,
+    ApplicationPlaintext, CarriedEvent, Carry, WithheldEvent, application_plaintext, carried_event,
 };
 use tokio::sync::Notify;
 
@@ -220,7 +220,10 @@ impl Network {
         for LogGap { log, after, up_to } in delivery::gaps(&held, &due.position.logs) {
             let more = event::range(conn, due.gid, log, (after, up_to), MAX_EVENTS).await?;
             // What is still queued goes out as it was meant to, not as a repeat.
-            rows.extend(more.into_iter().take_while(|row| row.author != self.keys.device_id() || row.via_epoch.is_some()));
+            rows.extend(
+                more.into_iter()
+                    .take_while(|row| row.author != self.keys.device_id() || row.via_epoch.is_some()),
+            );
         }
         rows.sort_by_key(|row| (row.lamport, row.log, row.seq));
         rows.truncate(MAX_EVENTS as usize);

@@ -102,10 +102,9 @@ impl Network {
             ids.push(id);
             events.push(signed);
         }
-        let plaintext = ApplicationPlaintext {
-            kind: Some(application_plaintext::Kind::Fresh(Fresh { events })),
-        }
-        .encode_to_vec();
+        let plaintext =
+            ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) }
+                .encode_to_vec();
         let state = slot.head(&self.vault).await?;
         let sealed = state.seal_application(&self.keys.identity, &plaintext)?;
         let (sid, epoch, env_tag) = (state.facts().sid, state.facts().epoch, state.facts().env_tag);
@@ -131,7 +130,11 @@ impl Network {
     }
 
     /// Own frames that no other server stored yet go to a peer that has just come: the same bytes.
-    pub(super) async fn push_unstored(&self, gid: GroupId, peer: &crate::router::PeerId) -> Result<(), StoreError> {
+    pub(super) async fn push_unstored(
+        &self,
+        gid: GroupId,
+        peer: &crate::router::PeerId,
+    ) -> Result<(), StoreError> {
         let frames = {
             let mut reader = self.vault.read().await?;
             frame::own_unstored(reader.conn(), gid, MAX_EVENTS).await?

@@ -24,7 +24,6 @@ use crate::{
         invite::{self, InviteRow, JoinRow, JoinStatus},
         mls::{self, GroupStanding},
         request::Remembered,
-        space,
     },
 };
 

@@ -13,13 +13,7 @@ use crate::{
     journal::{self, Reading},
     model::{Message, MessagePage, Page},
     network::Network,
-    store::{
-        StoreError, WriteTx,
-        event::LogBook,
-        message, mls,
-        request::Remembered,
-        space,
-    },
+    store::{StoreError, WriteTx, event::LogBook, message, mls, request::Remembered, space},
 };
 
 /// Sends that wait to be accepted; more wait in their callers.

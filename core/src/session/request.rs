@@ -36,7 +36,12 @@ impl Request {
     }
 
     /// Remembers its answer, in the transaction of its effect.
-    pub(super) async fn remember(&self, tx: &mut WriteTx<'_>, answer: &[u8], now: i64) -> Result<(), StoreError> {
+    pub(super) async fn remember(
+        &self,
+        tx: &mut WriteTx<'_>,
+        answer: &[u8],
+        now: i64,
+    ) -> Result<(), StoreError> {
         match self.id {
             None => Ok(()),
             Some(id) => remember(tx.conn(), id, self.method, &self.payload_hash, answer, now).await,

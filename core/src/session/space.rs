@@ -207,7 +207,8 @@ async fn found(
     add_member(tx, gid, network.keys.certificate(), policy, founding.facts.epoch, now).await?;
     let members = Members::new(space::member_rows(tx.conn(), gid).await?);
     let reading = Reading { me, members: &members, loopback: false, now };
-    let own = Own { key: &network.keys.device, device: network.keys.device_id(), log, head: sid, recipients: 0 };
+    let own =
+        Own { key: &network.keys.device, device: network.keys.device_id(), log, head: sid, recipients: 0 };
     let mut book = LogBook::open(tx.conn(), gid).await?;
     let bodies = [
         Body::Space { name: founding.name, description: founding.description },

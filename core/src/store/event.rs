@@ -407,10 +407,7 @@ pub async fn at(
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn signed(
-    conn: &mut SqliteConnection,
-    id: EventId,
-) -> Result<Option<Vec<u8>>, StoreError> {
+pub async fn signed(conn: &mut SqliteConnection, id: EventId) -> Result<Option<Vec<u8>>, StoreError> {
     let row: Option<Option<Vec<u8>>> = sqlx::query_scalar("SELECT signed FROM event WHERE event_id = ?")
         .bind(id.as_bytes())
         .fetch_optional(conn)

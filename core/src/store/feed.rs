@@ -88,8 +88,9 @@ pub async fn append(conn: &mut SqliteConnection, entry: &Entry, now: i64) -> Res
 /// # Errors
 /// [`StoreError`]
 pub async fn newest(conn: &mut SqliteConnection) -> Result<u64, StoreError> {
-    let seq: Option<i64> =
-        sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'feed'").fetch_optional(conn).await?;
+    let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'feed'")
+        .fetch_optional(conn)
+        .await?;
     Ok(seq.unwrap_or(0).unsigned_abs())
 }
 
@@ -105,13 +106,12 @@ pub async fn page(
 ) -> Result<FeedPage, StoreError> {
     let after_row = i64::try_from(after).unwrap_or(i64::MAX);
     let newest = newest(conn).await?;
-    let rows: Vec<(i64, i64, i64, Vec<u8>, String)> = sqlx::query_as(
-        "SELECT seq, at, kind, subject, detail FROM feed WHERE seq > ? ORDER BY seq LIMIT ?",
-    )
-    .bind(after_row)
-    .bind(i64::from(limit))
-    .fetch_all(&mut *conn)
-    .await?;
+    let rows: Vec<(i64, i64, i64, Vec<u8>, String)> =
+        sqlx::query_as("SELECT seq, at, kind, subject, detail FROM feed WHERE seq > ? ORDER BY seq LIMIT ?")
+            .bind(after_row)
+            .bind(i64::from(limit))
+            .fetch_all(&mut *conn)
+            .await?;
     let reset_to = missing_before(conn, after_row, newest).await?;
     let caught_up = rows.len() < limit as usize;
     let last = rows.last().map(|row| row.0.unsigned_abs());
@@ -156,7 +156,9 @@ async fn resolve(
         }
         KIND_SPACE => space::space(conn, me, GroupId::try_from(subject)?).await?.map(Change::SpaceChanged),
         KIND_SPACE_GONE => Some(Change::SpaceGone(GroupId::try_from(subject)?)),
-        KIND_CHANNEL => space::channel(conn, ChannelId::try_from(subject)?).await?.map(Change::ChannelChanged),
+        KIND_CHANNEL => {
+            space::channel(conn, ChannelId::try_from(subject)?).await?.map(Change::ChannelChanged)
+        }
         KIND_JOIN => {
             let failure = join_failure_from(detail);
             let space = GroupId::try_from(subject)?;

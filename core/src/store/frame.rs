@@ -81,10 +81,11 @@ pub async fn keep_commit(
 /// # Errors
 /// [`StoreError`]
 pub async fn is_known(conn: &mut SqliteConnection, frame: FrameId) -> Result<bool, StoreError> {
-    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM frame WHERE frame_id = ? AND status <> 'parked'")
-        .bind(frame.as_bytes())
-        .fetch_optional(conn)
-        .await?;
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM frame WHERE frame_id = ? AND status <> 'parked'")
+            .bind(frame.as_bytes())
+            .fetch_optional(conn)
+            .await?;
     Ok(found.is_some())
 }
 

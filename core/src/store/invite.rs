@@ -112,9 +112,7 @@ pub async fn join(conn: &mut SqliteConnection, gid: GroupId) -> Result<Option<Jo
         let status = match &*status {
             "pending" => JoinStatus::Pending,
             "joined" => JoinStatus::Joined,
-            "failed" => {
-                JoinStatus::Failed(feed::join_failure_from(&reason).ok_or(StoreError::Corrupt)?)
-            }
+            "failed" => JoinStatus::Failed(feed::join_failure_from(&reason).ok_or(StoreError::Corrupt)?),
             _ => return Err(StoreError::Corrupt),
         };
         let key_package_hash = hash.try_into().map_err(|_| StoreError::Corrupt)?;
@@ -238,10 +236,12 @@ pub async fn settle_requests(
     gid: GroupId,
     target: AccountId,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE change_request SET status = 'settled' WHERE gid = ? AND target = ? AND status = 'open'")
-        .bind(gid.as_bytes())
-        .bind(target.as_bytes())
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE change_request SET status = 'settled' WHERE gid = ? AND target = ? AND status = 'open'",
+    )
+    .bind(gid.as_bytes())
+    .bind(target.as_bytes())
+    .execute(conn)
+    .await?;
     Ok(())
 }

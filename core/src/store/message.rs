@@ -1,6 +1,6 @@
 //! Messages as people see them: a projection of text events, with delivery of one's own.
 
-use sqlx::{FromRow, SqliteConnection, sqlite::SqliteRow, Row as _};
+use sqlx::{FromRow, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{StoreError, feed};
 use crate::{
@@ -132,13 +132,12 @@ pub async fn page(
     let bound = match page {
         Page::Latest => None,
         Page::Before(id) | Page::After(id) => {
-            let row: Option<(i64, Vec<u8>, i64)> = sqlx::query_as(
-                "SELECT lamport, log, seq FROM message WHERE event_id = ? AND channel_id = ?",
-            )
-            .bind(id.as_bytes())
-            .bind(channel.as_bytes())
-            .fetch_optional(&mut *conn)
-            .await?;
+            let row: Option<(i64, Vec<u8>, i64)> =
+                sqlx::query_as("SELECT lamport, log, seq FROM message WHERE event_id = ? AND channel_id = ?")
+                    .bind(id.as_bytes())
+                    .bind(channel.as_bytes())
+                    .fetch_optional(&mut *conn)
+                    .await?;
             match row {
                 None => return Ok(None),
                 Some(bound) => Some(bound),
@@ -307,9 +306,10 @@ pub async fn fail_unsent(
 /// # Errors
 /// [`StoreError`]
 pub async fn count_queued(conn: &mut SqliteConnection) -> Result<u32, StoreError> {
-    let n: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE kind = 'event' AND status <> 'custody'")
-        .fetch_one(conn)
-        .await?;
+    let n: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE kind = 'event' AND status <> 'custody'")
+            .fetch_one(conn)
+            .await?;
     Ok(u32::try_from(n).unwrap_or(u32::MAX))
 }
 

@@ -4,7 +4,10 @@ use sqlx::SqliteConnection;
 
 use super::StoreError;
 use crate::{
-    group::{rows::{RowChanges, Rows}, state::StateFacts},
+    group::{
+        rows::{RowChanges, Rows},
+        state::StateFacts,
+    },
     id::{CommitId, DeviceId, FrameId, GroupId, LogId, StateId},
     model::GroupHealth,
 };
@@ -167,12 +170,13 @@ pub async fn groups_in_health(
     health: GroupHealth,
     before: i64,
 ) -> Result<Vec<GroupId>, StoreError> {
-    let rows: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT gid FROM mls_group WHERE health = ? AND health_since < ? AND status = 'active'")
-            .bind(super::space::health_name(health))
-            .bind(before)
-            .fetch_all(conn)
-            .await?;
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT gid FROM mls_group WHERE health = ? AND health_since < ? AND status = 'active'",
+    )
+    .bind(super::space::health_name(health))
+    .bind(before)
+    .fetch_all(conn)
+    .await?;
     rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
@@ -435,12 +439,11 @@ pub async fn knows_commit(
     gid: GroupId,
     commit: CommitId,
 ) -> Result<bool, StoreError> {
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM mls_commit WHERE gid = ? AND commit_id = ?")
-            .bind(gid.as_bytes())
-            .bind(commit.as_bytes())
-            .fetch_optional(conn)
-            .await?;
+    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM mls_commit WHERE gid = ? AND commit_id = ?")
+        .bind(gid.as_bytes())
+        .bind(commit.as_bytes())
+        .fetch_optional(conn)
+        .await?;
     Ok(found.is_some())
 }
 

@@ -15,12 +15,14 @@ pub async fn queue_event(
     event: EventId,
     now: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO outbox (gid, kind, ref, status, created_at) VALUES (?, 'event', ?, 'queued', ?)")
-        .bind(gid.as_bytes())
-        .bind(event.as_bytes())
-        .bind(now)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "INSERT INTO outbox (gid, kind, ref, status, created_at) VALUES (?, 'event', ?, 'queued', ?)",
+    )
+    .bind(gid.as_bytes())
+    .bind(event.as_bytes())
+    .bind(now)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -49,11 +51,10 @@ pub async fn queued_events(
 /// # Errors
 /// [`StoreError`]
 pub async fn groups_with_queued(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, StoreError> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT DISTINCT gid FROM outbox WHERE status = 'queued' AND kind = 'event'",
-    )
-    .fetch_all(conn)
-    .await?;
+    let rows: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT DISTINCT gid FROM outbox WHERE status = 'queued' AND kind = 'event'")
+            .fetch_all(conn)
+            .await?;
     rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
@@ -179,12 +180,14 @@ pub async fn queue_farewell(
     device: DeviceId,
     now: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO outbox (gid, kind, ref, status, created_at) VALUES (?, 'farewell', ?, 'queued', ?)")
-        .bind(gid.as_bytes())
-        .bind(device.as_bytes())
-        .bind(now)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "INSERT INTO outbox (gid, kind, ref, status, created_at) VALUES (?, 'farewell', ?, 'queued', ?)",
+    )
+    .bind(gid.as_bytes())
+    .bind(device.as_bytes())
+    .bind(now)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -206,7 +209,9 @@ pub async fn farewells_for(
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(gid, known, left)| Ok((GroupId::try_from(&*gid)?, known.cast_unsigned(), left.cast_unsigned())))
+        .map(|(gid, known, left)| {
+            Ok((GroupId::try_from(&*gid)?, known.cast_unsigned(), left.cast_unsigned()))
+        })
         .collect()
 }
 

@@ -90,7 +90,10 @@ pub async fn pin(conn: &mut SqliteConnection, peer: &PeerId, pinned: bool) -> Re
 /// # Errors
 /// [`StoreError`]
 pub async fn forget(conn: &mut SqliteConnection, peer: &PeerId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM peer_address WHERE peer_id = ?").bind(peer.to_bytes()).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM peer_address WHERE peer_id = ?")
+        .bind(peer.to_bytes())
+        .execute(&mut *conn)
+        .await?;
     sqlx::query("DELETE FROM peer WHERE peer_id = ?").bind(peer.to_bytes()).execute(conn).await?;
     Ok(())
 }
@@ -144,11 +147,12 @@ pub async fn set_addresses(
 /// # Errors
 /// [`StoreError`]
 pub async fn addresses(conn: &mut SqliteConnection, peer: &[u8]) -> Result<Vec<Address>, StoreError> {
-    let rows: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT address FROM peer_address WHERE peer_id = ? ORDER BY learnt_at DESC, address")
-            .bind(peer)
-            .fetch_all(conn)
-            .await?;
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT address FROM peer_address WHERE peer_id = ? ORDER BY learnt_at DESC, address",
+    )
+    .bind(peer)
+    .fetch_all(conn)
+    .await?;
     rows.iter().map(|bytes| Address::from_bytes(bytes).map_err(|_| StoreError::Corrupt)).collect()
 }
 

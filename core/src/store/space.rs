@@ -119,7 +119,8 @@ pub async fn channel(conn: &mut SqliteConnection, id: ChannelId) -> Result<Optio
             .bind(id.as_bytes())
             .fetch_optional(conn)
             .await?;
-    row.map(|(gid, name, topic)| Ok(Channel { id, space: GroupId::try_from(&*gid)?, name, topic })).transpose()
+    row.map(|(gid, name, topic)| Ok(Channel { id, space: GroupId::try_from(&*gid)?, name, topic }))
+        .transpose()
 }
 
 /// Channels of a space, oldest first.
@@ -309,11 +310,7 @@ pub async fn set_display_name(
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn recipients(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    me: AccountId,
-) -> Result<u32, StoreError> {
+pub async fn recipients(conn: &mut SqliteConnection, gid: GroupId, me: AccountId) -> Result<u32, StoreError> {
     let n: i64 = sqlx::query_scalar(
         "SELECT COUNT(DISTINCT account) FROM member WHERE gid = ? AND left_epoch IS NULL AND account <> ?",
     )

@@ -1,0 +1,339 @@
+//! The one writer of a vault: a task that owns the only writing connection.
+//!
+//! Steps that wait at the same time share one durable commit (a commit costs a disk flush, a step
+//! next to nothing). Knows no subject's SQL, and never waits for anything but the database.
+
+use std::{
+    collections::HashSet,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use sqlx::{Connection as _, SqliteConnection, query};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use super::{StoreError, connect::Database};
+use crate::id::GroupId;
+
+/// Steps that share one commit; more wait for the next.
+const MAX_STEPS: usize = 256;
+/// Time that steps of one commit may take together: what the first of them waits longer.
+const MAX_WORK: Duration = Duration::from_millis(8);
+
+/// What a committed transaction changed, for those who act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// The feed has rows up to this seq.
+    Feed(u64),
+    /// The group has something to deliver.
+    Outbox(GroupId),
+}
+
+/// A step's view of the transaction it runs in.
+///
+/// A step returns the error of a failed statement and begins no transaction of its own: the database
+/// may have undone everything already.
+pub struct WriteTx<'c> {
+    connection: &'c mut SqliteConnection,
+    notices: &'c mut Vec<Notice>,
+}
+
+impl WriteTx<'_> {
+    /// The connection, inside the transaction.
+    pub fn conn(&mut self) -> &mut SqliteConnection {
+        self.connection
+    }
+
+    /// Tells this to others once, and only if, the transaction is durable.
+    pub fn notify(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+}
+
+/// What the writer is asked to do.
+pub(super) enum Command {
+    /// Run this in the next transaction.
+    Step(Box<dyn Step>),
+    /// Finish what is queued, close, and answer.
+    Close(oneshot::Sender<()>),
+}
+
+/// Tells a caller its step's result, once the transaction's own is known.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// How a step ended.
+pub(super) struct Verdict {
+    keep: bool,
+    answer: Answer,
+}
+
+/// A queued step with its caller's types put away.
+pub(super) trait Step: Send {
+    fn run<'t>(self: Box<Self>, tx: &'t mut WriteTx<'_>) -> BoxFuture<'t, Verdict>;
+    fn refuse(self: Box<Self>, error: StoreError);
+}
+
+/// A step and the caller who waits for it.
+pub(super) struct Pending<T, E, F> {
+    pub(super) step: F,
+    pub(super) reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Step for Pending<T, E, F>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+    F: for<'t> FnOnce(&'t mut WriteTx<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
+{
+    fn run<'t>(self: Box<Self>, tx: &'t mut WriteTx<'_>) -> BoxFuture<'t, Verdict> {
+        let Self { step, reply } = *self;
+        // The call itself is inside, too: a closure can panic before it has made its future.
+        let guarded = AssertUnwindSafe(async move { step(tx).await }).catch_unwind();
+        Box::pin(async move {
+            let outcome = guarded.await.unwrap_or_else(|_| {
+                tracing::error!("a write step panicked; it was rolled back");
+                Err(StoreError::Database.into())
+            });
+            let keep = outcome.is_ok();
+            let answer = move |committed: Result<(), StoreError>| {
+                // A caller who stopped waiting does not undo the step.
+                let _ = reply.send(committed.map_err(E::from).and(outcome));
+            };
+            Verdict { keep, answer: Box::new(answer) }
+        })
+    }
+
+    fn refuse(self: Box<Self>, error: StoreError) {
+        let _ = self.reply.send(Err(error.into()));
+    }
+}
+
+/// What runs in one transaction.
+#[derive(Default)]
+struct Batch {
+    answers: Vec<Answer>,
+    notices: Vec<Notice>,
+}
+
+impl Batch {
+    /// Runs a step; says whether its effects are to stay.
+    async fn run(&mut self, step: Box<dyn Step>, connection: &mut SqliteConnection) -> bool {
+        let before = self.notices.len();
+        let Verdict { keep, answer } =
+            step.run(&mut WriteTx { connection, notices: &mut self.notices }).await;
+        if !keep {
+            self.notices.truncate(before);
+        }
+        self.answers.push(answer);
+        keep
+    }
+}
+
+/// What stands between the next step and the last one.
+#[derive(Clone, Copy)]
+enum Savepoint {
+    /// None was made yet.
+    Missing,
+    /// A step succeeded since.
+    Used,
+    /// A step was rolled back to it.
+    Fresh,
+}
+
+/// The task that owns the connection.
+pub(super) struct Writer {
+    database: Database,
+    connection: Option<SqliteConnection>,
+    /// Without a step for this long, the connection is closed.
+    idle: Duration,
+    queue: mpsc::Receiver<Command>,
+    feed: watch::Sender<u64>,
+    notices: broadcast::Sender<Notice>,
+    closing: Vec<oneshot::Sender<()>>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        database: Database,
+        connection: SqliteConnection,
+        idle: Duration,
+        queue: mpsc::Receiver<Command>,
+        feed: watch::Sender<u64>,
+        notices: broadcast::Sender<Notice>,
+    ) -> Self {
+        Self { database, connection: Some(connection), idle, queue, feed, notices, closing: Vec::new() }
+    }
+
+    /// Runs until closed, or until nobody can ask any more.
+    pub(super) async fn run(mut self) {
+        while let Some(command) = self.next().await {
+            if let Some(step) = self.accept(command) {
+                self.transact(step).await;
+            }
+        }
+        self.finish().await;
+    }
+
+    /// The next command; without one for a while, the connection is given back.
+    async fn next(&mut self) -> Option<Command> {
+        if self.connection.is_some() {
+            match timeout(self.idle, self.queue.recv()).await {
+                Ok(command) => return command,
+                Err(_) => self.disconnect().await,
+            }
+        }
+        self.queue.recv().await
+    }
+
+    fn accept(&mut self, command: Command) -> Option<Box<dyn Step>> {
+        match command {
+            Command::Step(step) => Some(step),
+            Command::Close(done) => {
+                self.closing.push(done);
+                self.queue.close();
+                None
+            }
+        }
+    }
+
+    /// One transaction: this step and those that wait by then.
+    async fn transact(&mut self, first: Box<dyn Step>) {
+        let mut connection = match self.begin().await {
+            Ok(connection) => connection,
+            Err(error) => return first.refuse(error),
+        };
+        let mut batch = Batch::default();
+        let outcome = self.fill(&mut connection, first, &mut batch).await;
+        match outcome {
+            Ok(()) => self.connection = Some(connection),
+            // What it holds is unknown: closing it undoes whatever was not committed.
+            Err(_) => close(connection).await,
+        }
+        if outcome.is_ok() {
+            self.publish(batch.notices);
+        }
+        for answer in batch.answers {
+            answer(outcome);
+        }
+    }
+
+    async fn begin(&mut self) -> Result<SqliteConnection, StoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.database.connect().await?,
+        };
+        match query("BEGIN IMMEDIATE").execute(&mut connection).await {
+            Ok(_) => Ok(connection),
+            Err(error) => {
+                close(connection).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Runs steps and commits. An error means that nothing of the batch holds.
+    async fn fill(
+        &mut self,
+        connection: &mut SqliteConnection,
+        first: Box<dyn Step>,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let started = Instant::now();
+        // The first needs no savepoint: there is nothing before it that would have to stay.
+        if !batch.run(first, connection).await {
+            return undo(connection, "ROLLBACK").await;
+        }
+        let mut savepoint = Savepoint::Missing;
+        while batch.answers.len() < MAX_STEPS && started.elapsed() < MAX_WORK {
+            let Ok(command) = self.queue.try_recv() else { break };
+            let Some(step) = self.accept(command) else { continue };
+            if let Err(error) = mark(connection, savepoint).await {
+                step.refuse(error);
+                return Err(error);
+            }
+            savepoint = Savepoint::Used;
+            if !batch.run(step, connection).await {
+                undo(connection, "ROLLBACK TO step").await?;
+                savepoint = Savepoint::Fresh;
+            }
+        }
+        query("COMMIT").execute(connection).await?;
+        Ok(())
+    }
+
+    fn publish(&self, notices: Vec<Notice>) {
+        let newest = notices.iter().filter_map(|notice| match notice {
+            Notice::Feed(seq) => Some(*seq),
+            Notice::Outbox(_) => None,
+        });
+        let newest = newest.max();
+        if let Some(newest) = newest {
+            self.feed.send_if_modified(|seq| {
+                let newer = newest > *seq;
+                *seq = newest.max(*seq);
+                newer
+            });
+        }
+        let mut told = HashSet::new();
+        for notice in notices {
+            let superseded = matches!(notice, Notice::Feed(seq) if Some(seq) != newest);
+            if !superseded && told.insert(notice) {
+                // Nobody listening is fine.
+                let _ = self.notices.send(notice);
+            }
+        }
+    }
+
+    async fn disconnect(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            close(connection).await;
+        }
+    }
+
+    /// Leaves one file behind, without a log.
+    async fn finish(mut self) {
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = query("PRAGMA wal_checkpoint(TRUNCATE)").execute(connection).await
+        {
+            tracing::warn!(cause = %StoreError::from(error), "the last checkpoint failed");
+        }
+        self.disconnect().await;
+        for done in self.closing.drain(..) {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Sets the point that a failing step is rolled back to, in one round trip.
+async fn mark(connection: &mut SqliteConnection, savepoint: Savepoint) -> Result<(), StoreError> {
+    let statement = match savepoint {
+        Savepoint::Missing => "SAVEPOINT step",
+        Savepoint::Used => "RELEASE step; SAVEPOINT step",
+        Savepoint::Fresh => return Ok(()),
+    };
+    query(statement).execute(connection).await?;
+    Ok(())
+}
+
+/// Rolls a failed step back.
+///
+/// # Errors
+/// A full disk makes SQLite undo the whole transaction by itself: then the step's cause is everyone's.
+async fn undo(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), StoreError> {
+    let cause = connection.lock_handle().await?.last_error();
+    match (query(statement).execute(connection).await, cause) {
+        (Ok(_), _) => Ok(()),
+        (Err(_), Some(cause)) => Err(sqlx::Error::Database(Box::new(cause)).into()),
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+async fn close(connection: SqliteConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::warn!(cause = %StoreError::from(error), "a connection did not close cleanly");
+    }
+}
