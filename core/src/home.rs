@@ -143,3 +143,14 @@ impl Home {
         unimplemented!()
     }
 }
+
+/// Makes a registration token in a data directory whose server may be running.
+///
+/// # Errors
+/// [`AccountError`] when there is no server database or it cannot be written.
+pub async fn registration_token(
+    _data_dir: &std::path::Path,
+    _lifetime: Duration,
+) -> Result<Zeroizing<String>, AccountError> {
+    unimplemented!()
+}
