@@ -1,1 +1,3 @@
-//! Api.
+//! The SpacePanda home server and its command line client.
+
+pub mod cli;
