@@ -1,0 +1,79 @@
+//! Where a password comes from: standard input, the environment, or a prompt.
+//!
+//! Never from an argument, which other users of the machine could read.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+
+const VARIABLE: &str = "SPACEPANDA_PASSWORD";
+/// Longer lines are not passwords.
+const LENGTH_LIMIT: u64 = 4096;
+
+/// Whether a new password is chosen, which is asked for twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// For a new account.
+    Choose,
+    /// Of an existing account.
+    Enter,
+}
+
+/// The password.
+///
+/// # Errors
+/// When there is no way to ask for it, or the two entries differ.
+pub(super) fn obtain(from_stdin: bool, purpose: Purpose) -> Result<Zeroizing<String>, Failure> {
+    if from_stdin {
+        return first_line(io::stdin().lock());
+    }
+    if let Ok(password) = std::env::var(VARIABLE) {
+        return Ok(Zeroizing::new(password));
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(format!("no password; use --password-stdin or set {VARIABLE}")));
+    }
+    let password = prompt("Password: ")?;
+    if purpose == Purpose::Choose && *prompt("The same again: ")? != *password {
+        return Err(Failure::usage("the two passwords differ"));
+    }
+    Ok(password)
+}
+
+fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
+    rpassword::prompt_password(text)
+        .map(Zeroizing::new)
+        .map_err(|error| Failure::usage(format!("the password could not be read: {error}")))
+}
+
+fn first_line(input: impl io::BufRead) -> Result<Zeroizing<String>, Failure> {
+    let mut line = Zeroizing::new(String::new());
+    input
+        .take(LENGTH_LIMIT)
+        .read_line(&mut line)
+        .map_err(|error| Failure::usage(format!("the password could not be read: {error}")))?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(Failure::usage("the password on standard input is empty"));
+    }
+    Ok(Zeroizing::new(password.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_is_the_password_with_its_spaces() {
+        assert_eq!(*first_line(&b" correct horse \r\nrest"[..]).unwrap(), " correct horse ");
+        assert_eq!(*first_line(&b"no newline"[..]).unwrap(), "no newline");
+    }
+
+    #[test]
+    fn an_empty_line_is_refused() {
+        assert!(first_line(&b"\n"[..]).is_err());
+        assert!(first_line(&b""[..]).is_err());
+    }
+}

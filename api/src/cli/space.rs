@@ -1,0 +1,262 @@
+//! Spaces: create, list, show, members, remove, leave. Invites and joining are in `invite`.
+
+use std::time::SystemTime;
+
+use serde_json::json;
+use spacepanda_proto::api::v1::{self as api, GroupHealth, Presence, Role};
+use uuid::Uuid;
+
+use super::{
+    connect::{CALL_DEADLINE, Client},
+    failure::{Failure, Outcome},
+    invite::{self, Invite, Join},
+    json::{self, ToJson as _},
+    listing,
+    output::{Output, ago, bold, printable_line, short, table},
+    resolve,
+};
+
+/// Commands about spaces.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum SpaceCommand {
+    /// Create a space with a channel `general`
+    Create {
+        /// The space's name
+        name: String,
+        /// What it is about
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// List the spaces you are in
+    List,
+    /// Show one space and the state of its group
+    Show {
+        /// The space: its name, id, or the start of its id
+        space: String,
+    },
+    /// Make a link that lets its holder join
+    Invite(Invite),
+    /// Make an invite unusable at once
+    Revoke {
+        /// The invite's id
+        #[arg(value_name = "INVITE")]
+        invite_id: String,
+    },
+    /// Join a space by link
+    Join(Join),
+    /// List the members of a space
+    Members {
+        /// The space: its name, id, or the start of its id
+        space: String,
+    },
+    /// Remove a member; nothing sent later opens for them
+    Remove {
+        /// The space: its name, id, or the start of its id
+        space: String,
+        /// The member: their name, account id, or the start of it
+        account: String,
+    },
+    /// Leave a space
+    Leave {
+        /// The space: its name, id, or the start of its id
+        space: String,
+    },
+}
+
+/// Runs a command about spaces.
+///
+/// # Errors
+/// When the server refuses, or cannot be reached.
+pub(super) async fn run(client: &Client, out: Output, command: SpaceCommand) -> Result<Outcome, Failure> {
+    match command {
+        SpaceCommand::Create { name, description } => create(client, out, name, description).await?,
+        SpaceCommand::List => list(client, out).await?,
+        SpaceCommand::Show { space } => show(client, out, &space).await?,
+        SpaceCommand::Invite(args) => invite::create(client, out, args).await?,
+        SpaceCommand::Revoke { invite_id } => invite::revoke(client, out, invite_id).await?,
+        SpaceCommand::Join(args) => return invite::join(client, out, args).await,
+        SpaceCommand::Members { space } => members(client, out, &space).await?,
+        SpaceCommand::Remove { space, account } => remove(client, out, &space, &account).await?,
+        SpaceCommand::Leave { space } => leave(client, out, &space).await?,
+    }
+    Ok(Outcome::Done)
+}
+
+async fn create(client: &Client, out: Output, name: String, description: String) -> Result<(), Failure> {
+    let request = api::CreateSpaceRequest { name, description, request_id: Uuid::new_v4().to_string() };
+    let call = || async { client.spaces().create_space(request.clone()).await };
+    let space = client.call(CALL_DEADLINE, call).await?;
+    out.show(
+        || space.to_json(),
+        || {
+            let name = printable_line(&space.name);
+            format!(
+                "Created {} ({}).\nInvite people with: spacepanda space invite {}",
+                bold(&name),
+                space.space_id,
+                short(&space.space_id)
+            )
+        },
+    )
+}
+
+async fn list(client: &Client, out: Output) -> Result<(), Failure> {
+    let spaces = listing::spaces(client).await?;
+    out.show(|| json!({"spaces": json::list(&spaces)}), || as_table(&spaces))
+}
+
+async fn show(client: &Client, out: Output, space: &str) -> Result<(), Failure> {
+    let space = get(client, resolve::space(client, space).await?).await?;
+    out.show(|| space.to_json(), || details(&space))
+}
+
+/// One space.
+///
+/// # Errors
+/// When the server refuses, or cannot be reached.
+pub(super) async fn get(client: &Client, space_id: String) -> Result<api::Space, Failure> {
+    let request = api::GetSpaceRequest { space_id };
+    client.call(CALL_DEADLINE, || async { client.spaces().get_space(request.clone()).await }).await
+}
+
+async fn members(client: &Client, out: Output, space: &str) -> Result<(), Failure> {
+    let space_id = resolve::space(client, space).await?;
+    let members = listing::members(client, &space_id).await?;
+    out.show(|| json!({"members": json::list(&members)}), || members_table(&members))
+}
+
+async fn remove(client: &Client, out: Output, space: &str, account: &str) -> Result<(), Failure> {
+    let space_id = resolve::space(client, space).await?;
+    let account_id = resolve::member(client, &space_id, account).await?;
+    let request = api::RemoveMemberRequest {
+        space_id: space_id.clone(),
+        account_id: account_id.clone(),
+        request_id: Uuid::new_v4().to_string(),
+    };
+    let call = || async { client.spaces().remove_member(request.clone()).await };
+    client.call(CALL_DEADLINE, call).await?;
+    out.show(
+        || json!({"space_id": space_id, "account_id": account_id, "removed": true}),
+        || format!("Removed {}.", short(&account_id)),
+    )
+}
+
+async fn leave(client: &Client, out: Output, space: &str) -> Result<(), Failure> {
+    let space_id = resolve::space(client, space).await?;
+    let request =
+        api::LeaveSpaceRequest { space_id: space_id.clone(), request_id: Uuid::new_v4().to_string() };
+    client.call(CALL_DEADLINE, || async { client.spaces().leave_space(request.clone()).await }).await?;
+    out.show(|| json!({"space_id": space_id, "left": true}), || "Left the space.".to_owned())
+}
+
+/// Spaces for people.
+pub(super) fn as_table(spaces: &[api::Space]) -> String {
+    if spaces.is_empty() {
+        return "No spaces yet; `spacepanda space create NAME` makes one, `space join LINK` enters one."
+            .to_owned();
+    }
+    let mut rows = table(&["SPACE", "ID", "ROLE", "MEMBERS", "EPOCH", "GROUP"]);
+    for space in spaces {
+        let group = space.group.clone().unwrap_or_default();
+        rows.add_row([
+            printable_line(&space.name),
+            short(&space.space_id),
+            role(space.my_role()).to_owned(),
+            space.member_count.to_string(),
+            group.epoch.to_string(),
+            health(group.health()).to_owned(),
+        ]);
+    }
+    rows.to_string()
+}
+
+fn details(space: &api::Space) -> String {
+    let group = space.group.clone().unwrap_or_default();
+    let mut lines = vec![format!("{} ({})", bold(&printable_line(&space.name)), space.space_id)];
+    if !space.description.is_empty() {
+        lines.push(printable_line(&space.description));
+    }
+    lines.push(format!("members  {}, you are {}", space.member_count, role(space.my_role())));
+    lines.push(format!("created  {}", ago(space.created_at.as_ref(), SystemTime::now())));
+    lines.push(format!("group    epoch {}, check {}, {}", group.epoch, group.check, health(group.health())));
+    if !group.health_detail.is_empty() {
+        lines.push(format!("         {}", printable_line(&group.health_detail)));
+    }
+    lines.join("\n")
+}
+
+fn members_table(members: &[api::Member]) -> String {
+    let now = SystemTime::now();
+    let mut rows = table(&["MEMBER", "ACCOUNT", "ROLE", "PRESENCE", "JOINED"]);
+    for member in members {
+        rows.add_row([
+            printable_line(&member.display_name),
+            short(&member.account_id),
+            role(member.role()).to_owned(),
+            presence(member.presence()).to_owned(),
+            ago(member.joined_at.as_ref(), now),
+        ]);
+    }
+    rows.to_string()
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Unspecified => "-",
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Moderator => "moderator",
+        Role::Member => "member",
+    }
+}
+
+fn presence(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Unspecified => "-",
+        Presence::Online => "online",
+        Presence::Offline => "offline",
+    }
+}
+
+fn health(health: GroupHealth) -> &'static str {
+    match health {
+        GroupHealth::Unspecified => "-",
+        GroupHealth::Ok => "ok",
+        GroupHealth::Forked => "FORKED",
+        GroupHealth::Stalled => "STALLED",
+        GroupHealth::Resyncing => "resyncing",
+        GroupHealth::Removed => "removed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space() -> api::Space {
+        let group = api::GroupState {
+            epoch: 4,
+            check: "0011223344556677".into(),
+            health: GroupHealth::Forked.into(),
+            health_detail: "a commit was set aside".into(),
+            ..Default::default()
+        };
+        api::Space {
+            space_id: "a0eebc99-9c0b".into(),
+            name: "Garden".into(),
+            my_role: Role::Owner.into(),
+            member_count: 3,
+            group: Some(group),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_space_shows_its_check_and_what_is_wrong() {
+        let text = details(&space());
+        assert!(text.contains("epoch 4, check 0011223344556677, FORKED"));
+        assert!(text.contains("a commit was set aside"));
+        assert!(as_table(&[space()]).contains("a0eebc99"));
+        assert!(as_table(&[]).contains("space create"));
+    }
+}
