@@ -11,6 +11,7 @@ pub(crate) mod feed;
 pub(crate) mod http;
 pub(crate) mod owner;
 pub(crate) mod raw;
+pub(crate) mod reflection;
 pub(crate) mod refusal;
 pub(crate) mod server;
 pub(crate) mod wait;
@@ -21,6 +22,6 @@ pub(crate) use self::{
     cluster::Cluster,
     refusal::{refused, refused_with},
     server::Server,
-    wait::{comes_true, wait_until, within},
+    wait::{comes_true, wait_until},
     world::{Place, meet, same_world},
 };

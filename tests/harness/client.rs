@@ -92,8 +92,11 @@ impl Server {
 
     /// Logs in once more.
     pub(crate) async fn log_in(&self, username: &str, device: &str) -> Person {
-        let credentials =
-            UnlockRequest { username: username.into(), password: PASSWORD.into(), device_name: device.into() };
+        let credentials = UnlockRequest {
+            username: username.into(),
+            password: PASSWORD.into(),
+            device_name: device.into(),
+        };
         let session = self.accounts().unlock(credentials).await.expect("log in").into_inner();
         self.person(session)
     }
@@ -179,7 +182,8 @@ impl Person {
 
     /// Creates a space.
     pub(crate) async fn create_space(&self, name: &str) -> Space {
-        let request = CreateSpaceRequest { name: name.into(), request_id: request_id(), ..Default::default() };
+        let request =
+            CreateSpaceRequest { name: name.into(), request_id: request_id(), ..Default::default() };
         self.spaces().create_space(request).await.expect("create a space").into_inner()
     }
 

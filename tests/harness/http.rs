@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn takes_an_answer_out_of_its_chunks() {
-        let answer = parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+        let answer =
+            parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
         let answer = answer.unwrap();
         assert_eq!((answer.status(), answer.body_text().as_str()), (Some(200), "abcde"));
     }

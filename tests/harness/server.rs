@@ -6,18 +6,19 @@ use std::{
     fs::{self, File, OpenOptions},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
     fault::Board,
     http,
-    wait::{when, within},
+    wait::{wait_until, when, within},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_spacepanda-under-test");
@@ -30,7 +31,6 @@ const LOG_TAIL_LINES: usize = 40;
 pub(crate) struct Plan {
     name: String,
     flags: Vec<String>,
-    metrics: Option<SocketAddr>,
     seat: Option<(Arc<Board>, usize)>,
 }
 
@@ -42,10 +42,8 @@ impl Plan {
     }
 
     /// Serves metrics on a free port.
-    pub(crate) fn metrics(mut self) -> Self {
-        let address = free_port();
-        self.metrics = Some(address);
-        self.flags(&["--metrics-listen", &address.to_string()])
+    pub(crate) fn metrics(self) -> Self {
+        self.flags(&["--metrics-listen", "127.0.0.1:0"])
     }
 
     /// Takes a seat at the fault board, which must know the process to cut its links.
@@ -57,7 +55,7 @@ impl Plan {
 
     /// Starts it and waits until it listens.
     pub(crate) async fn start(self) -> Server {
-        let mut dir = TempDir::with_prefix(format!("spacepanda-{}-", self.name)).expect("a directory");
+        let mut dir = TempDir::with_prefix("spacepanda-test-").expect("a directory");
         dir.disable_cleanup(std::env::var_os("KEEP_TEST_DIRS").is_some());
         let server = Server(Arc::new(Inner { plan: self, dir, process: Mutex::default() }));
         server.spawn().await;
@@ -97,11 +95,6 @@ impl Server {
         self.process().address.expect("the server has listened")
     }
 
-    /// Where its metrics are served.
-    pub(crate) fn metrics_address(&self) -> SocketAddr {
-        self.0.plan.metrics.expect("started with metrics")
-    }
-
     /// A new connection to the API, made on first use and again after a loss.
     pub(crate) fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address()))
@@ -128,7 +121,18 @@ impl Server {
 
     /// The Prometheus text; needs [`Plan::metrics`].
     pub(crate) async fn metrics(&self) -> String {
-        http::get(self.metrics_address(), "/metrics").await.expect("metrics answer").body_text()
+        let what = format!("the metrics of {}", self.0.plan.name);
+        wait_until(&what, async || {
+            let printed = self.printed();
+            let (_, since_start) = printed.rsplit_once("listening on ").ok_or("not started")?;
+            let url = since_start.lines().find_map(|line| line.strip_prefix("metrics on http://"));
+            let address = url.and_then(|url| url.strip_suffix("/metrics")?.parse().ok());
+            let address = address.ok_or_else(|| since_start.to_owned())?;
+            let answer = http::get(address, "/metrics").await.map_err(|error| error.to_string())?;
+            when(answer.status() == Some(200), &answer.head)?;
+            Ok(answer.body_text())
+        })
+        .await
     }
 
     /// Fails if this process has ever seen or tried the reuse of a message key.
@@ -250,8 +254,18 @@ impl Drop for Inner {
 }
 
 /// Runs the program with these arguments to its end.
-pub(crate) fn run(arguments: &[&str]) -> Output {
-    program().args(arguments).output().expect("the program starts")
+pub(crate) async fn run(arguments: &[&str]) -> Output {
+    let mut command = program();
+    command.args(arguments);
+    ends_within(START_WITHIN, command).await
+}
+
+/// Runs a command that must end by itself in time; else it is killed and the test fails.
+pub(crate) async fn ends_within(deadline: Duration, command: Command) -> Output {
+    let mut command = tokio::process::Command::from(command);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(deadline, command.output()).await;
+    output.unwrap_or_else(|_| panic!("still running after {deadline:?}: {command:?}")).expect("it starts")
 }
 
 /// The program, free of the environment's own settings.
@@ -260,7 +274,8 @@ pub(crate) fn program() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("SPACEPANDA_")) {
         command.env_remove(name);
     }
-    command.env("NO_COLOR", "1");
+    // Nor of the settings of whoever runs the tests.
+    command.env("NO_COLOR", "1").env("XDG_CONFIG_HOME", "/nonexistent");
     command
 }
 

@@ -72,9 +72,11 @@ pub(crate) async fn look(person: &Person, space_id: &str) -> Result<World, Statu
     let mut history = Vec::new();
     for channel in channels {
         let messages = person.history(&channel.channel_id).await?;
-        history.extend(messages.into_iter().map(|message| {
-            (channel.name.clone(), message.message_id, message.sender_id, message.text)
-        }));
+        history.extend(
+            messages
+                .into_iter()
+                .map(|message| (channel.name.clone(), message.message_id, message.sender_id, message.text)),
+        );
     }
     Ok(World {
         name: space.name,
@@ -114,7 +116,8 @@ pub(crate) async fn same_world(people: &[&Person], space_id: &str, messages: usi
 
 /// Where two worlds differ, for people.
 fn difference(a: &str, of_a: &World, b: &str, of_b: &World) -> String {
-    let group = |world: &World| (world.epoch, world.check.clone(), world.state_id.clone(), world.name.clone());
+    let group =
+        |world: &World| (world.epoch, world.check.clone(), world.state_id.clone(), world.name.clone());
     let only = |these: &World, those: &World| -> Vec<_> {
         these.history.iter().filter(|row| !those.history.contains(row)).map(|row| row.3.clone()).collect()
     };

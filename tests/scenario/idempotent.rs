@@ -140,9 +140,7 @@ async fn a_join_a_removal_and_a_departure_happen_once() {
     bob.server.restart().await;
     answer(bob.spaces().leave_space(leave.clone()).await);
     gone(&bob, &space).await;
-    reused(
-        bob.spaces().leave_space(LeaveSpaceRequest { space_id: request_id(), ..leave }).await,
-    );
+    reused(bob.spaces().leave_space(LeaveSpaceRequest { space_id: request_id(), ..leave }).await);
     let world = same_world(&[&alice], &space, 0).await;
     assert!(world.epoch <= epoch + 2, "one departure, one commit");
 }

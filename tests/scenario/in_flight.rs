@@ -36,7 +36,8 @@ async fn what_two_write_while_the_owner_commits_joins_and_removals_all_arrives()
     wait_until("erin, who came amid it, to hold the same group", async || {
         let alices = look(&alice, &place.space).await.map_err(|status| status.to_string())?;
         let erins = look(&erin, &place.space).await.map_err(|status| status.to_string())?;
-        let same = (erins.epoch, &erins.check, &erins.roster) == (alices.epoch, &alices.check, &alices.roster);
+        let same =
+            (erins.epoch, &erins.check, &erins.roster) == (alices.epoch, &alices.check, &alices.roster);
         when(same && erins.history.last() == alices.history.last(), format!("{erins:?}"))?;
         when(erins.history.iter().all(|row| alices.history.contains(row)), "erin has what alice has not")
     })

@@ -118,9 +118,9 @@ async fn only_the_owner_removes() {
 
 async fn learns_of_removal(feed: &mut Feed, place: &Place) {
     feed.next_matching("the news of the removal", |kind| match kind {
-        Kind::GroupHealth(changed) => (changed.space_id == place.space
-            && changed.health() == GroupHealth::Removed)
-            .then_some(()),
+        Kind::GroupHealth(changed) => {
+            (changed.space_id == place.space && changed.health() == GroupHealth::Removed).then_some(())
+        }
         _ => None,
     })
     .await;

@@ -58,7 +58,8 @@ async fn locking_everywhere_stops_the_router_until_the_password_comes_again() {
     let (_cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
     let place = meet(&alice, &[&bob]).await;
     let laptop = alice.another_device("laptop").await;
-    wait_until("bob to be connected with alice", async || peer_is(&bob, &alice, PeerState::Connected).await).await;
+    wait_until("bob to be connected with alice", async || peer_is(&bob, &alice, PeerState::Connected).await)
+        .await;
 
     laptop.lock(true).await;
     for device in [&alice, &laptop] {
