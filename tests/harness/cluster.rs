@@ -1,6 +1,7 @@
 //! Several servers with one person each, every link between them through the fault board.
 //!
-//! One person a server: an announced address stands for one router.
+//! One person a server: an announced address stands for one router. Servers outside of the cluster
+//! can be dialled from it, but cannot dial into it.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -43,8 +44,8 @@ impl Cluster {
     }
 
     /// Closes every connection between two people's servers and lets no new one through.
-    pub(crate) fn cut(&self, a: &Person, b: &Person) {
-        self.board.cut(self.seat(a), self.seat(b));
+    pub(crate) async fn cut(&self, a: &Person, b: &Person) {
+        self.board.cut(self.seat(a), self.seat(b)).await;
     }
 
     /// Ends a cut.

@@ -73,9 +73,11 @@ impl Board {
         self.state().targets.insert(seat, target);
     }
 
-    /// Closes every connection between the two and refuses new ones.
-    pub(crate) fn cut(&self, a: usize, b: usize) {
-        self.link(a, b).send_modify(|link| link.cut = true);
+    /// Refuses new connections between the two and waits until every open one is closed.
+    pub(crate) async fn cut(&self, a: usize, b: usize) {
+        let link = self.link(a, b);
+        link.send_modify(|link| link.cut = true);
+        link.closed().await;
     }
 
     /// Lets connections between the two pass again.
@@ -205,7 +207,7 @@ mod tests {
         board.seated(0, std::process::id());
         let mut open = echoes(&board).await.unwrap();
 
-        board.cut(0, 0);
+        board.cut(0, 0).await;
         let ended = comes_true(Duration::from_secs(5), async || match open.read(&mut [0; 1]).await {
             Ok(0) | Err(_) => Ok(()),
             Ok(_) => Err("bytes".into()),

@@ -68,6 +68,17 @@ impl Feed {
         }
     }
 
+    /// Reads on until the stream ends; answers what it ended with.
+    pub(crate) async fn until_end(&mut self) -> Status {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Err(status) = self.try_next(end.saturating_duration_since(Instant::now())).await {
+                assert!(Instant::now() < end, "the stream of {} did not end", self.whose);
+                return status;
+            }
+        }
+    }
+
     /// Reads on until the stream has told everything stored; answers the seq to go on from.
     pub(crate) async fn until_caught_up(&mut self) -> u64 {
         self.next_matching("caught_up", |kind| match kind {

@@ -221,7 +221,7 @@ impl Server {
         let what = format!("{} to listen", self.0.plan.name);
         let address = within(START_WITHIN, &what, async || {
             let printed = self.printed();
-            if let Some(address) = listening(&printed[printed_before..]) {
+            if let Some(address) = listening(printed.get(printed_before..).unwrap_or_default()) {
                 return Ok(address);
             }
             let mut process = self.process();

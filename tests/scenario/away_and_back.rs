@@ -45,7 +45,7 @@ async fn what_is_written_without_any_connection_arrives_later() {
     let (cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
     let place = meet(&alice, &[&bob]).await;
 
-    cluster.cut(&alice, &bob);
+    cluster.cut(&alice, &bob).await;
     for number in 0..10 {
         alice.send(&place.channel, &format!("a{number}")).await;
         bob.send(&place.channel, &format!("b{number}")).await;

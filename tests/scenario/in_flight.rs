@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::{Cluster, Person, Server, meet, same_world, wait::when, wait_until, world::look};
+use crate::harness::{Cluster, Person, meet, same_world, wait::when, wait_until, world::look};
 
 const EACH: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_two_write_while_the_owner_commits_joins_and_removals_all_arrives() {
-    let (cluster, [alice, bob, carol]) = Cluster::of(["alice", "bob", "carol"]).await;
+    let (cluster, [alice, bob, carol, dave, erin]) =
+        Cluster::of(["alice", "bob", "carol", "dave", "erin"]).await;
     let place = meet(&alice, &[&bob, &carol]).await;
     // Slow links leave commits and messages in flight at the same time.
     cluster.delay(&alice, &bob, std::time::Duration::from_millis(20));
     cluster.delay(&alice, &carol, std::time::Duration::from_millis(40));
-    let house = Server::start("house").await;
-    let (dave, erin) = (house.sign_up("dave").await, house.sign_up("erin").await);
     let before = same_world(&[&alice, &bob, &carol], &place.space, 0).await;
 
     let commits = async {
@@ -50,7 +49,7 @@ async fn a_message_of_an_epoch_that_the_sender_has_not_left_yet_still_opens() {
     let place = meet(&alice, &[&bob]).await;
 
     // Bob does not hear of the commit and writes on the old state.
-    cluster.cut(&alice, &bob);
+    cluster.cut(&alice, &bob).await;
     let link = alice.invite(&place.space).await;
     carol.join(&link).await;
     bob.send(&place.channel, "I know of two of us").await;

@@ -95,7 +95,6 @@ async fn a_join_waits_for_an_offline_inviter_and_completes_by_itself() {
     let (_cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
     let space = alice.create_space("The garden").await.space_id;
     let link = alice.invite(&space).await;
-    let mut feed = bob.events(None).await;
     alice.server.stop().await;
 
     let request_id = request_id();
@@ -112,8 +111,7 @@ async fn a_join_waits_for_an_offline_inviter_and_completes_by_itself() {
     alice.server.restart().await;
     alice.wake().await;
 
-    drop(feed);
-    feed = bob.events(Some(0)).await;
+    let mut feed = bob.events(Some(0)).await;
     let state = feed.next_matching("the join to end", |kind| match kind {
         Kind::JoinProgress(progress) if progress.space_id == space => {
             (progress.state() != JoinState::Pending).then(|| progress.state())
@@ -134,7 +132,7 @@ async fn a_waiting_join_ends_with_the_reason_when_someone_else_took_the_last_use
     let link = alice.invite(&space).await;
     let mut feed = bob.events(None).await;
 
-    cluster.cut(&alice, &bob);
+    cluster.cut(&alice, &bob).await;
     let (state, _) = bob.try_join(&link).await.expect("accepted");
     assert_eq!(state, JoinState::Pending);
     carol.join(&link).await;

@@ -15,7 +15,7 @@ async fn a_cut_link_delivers_nothing_and_a_healed_one_does() {
     alice.send(&place.channel, "before").await;
     wait_until("the link to work", async || bob.has(&place.channel, 1).await).await;
 
-    cluster.cut(&alice, &bob);
+    cluster.cut(&alice, &bob).await;
     alice.send(&place.channel, "into the void").await;
     bob.send(&place.channel, "and back").await;
     let (at_bob, at_alice) = tokio::join!(
@@ -35,8 +35,8 @@ async fn a_cut_of_one_pair_leaves_the_others() {
     let place = meet(&alice, &[&bob, &carol]).await;
 
     // Bob is cut off from both, so that nobody can carry for alice.
-    cluster.cut(&alice, &bob);
-    cluster.cut(&carol, &bob);
+    cluster.cut(&alice, &bob).await;
+    cluster.cut(&carol, &bob).await;
     alice.send(&place.channel, "for those who can hear").await;
     wait_until("carol to hear", async || carol.has(&place.channel, 1).await).await;
     assert!(comes_true(NOT_WITHIN, async || bob.has(&place.channel, 1).await).await.is_err());

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use spacepanda_proto::api::v1::{CreateChannelRequest, CreateProfileRequest, CreateSpaceRequest};
 
-use crate::harness::{Cluster, Person, Server, client::request_id, same_world};
+use crate::harness::{Person, Server, client::request_id, same_world};
 
 const NAME: &str = "quokkawombat";
 const DISPLAY_NAME: &str = "Numbat Bandicoot";
@@ -18,8 +18,8 @@ const TEXTS: [&str; 2] = ["the cassowary flies at midnight", "but lyrebirds neve
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_disk_and_a_shared_log_tell_nothing() {
-    let (_cluster, [alice]) = Cluster::with(["alice"], talkative).await;
-    let server = Server::plan("bob").flags(&["--log-level", "trace"]).start().await;
+    let alice = talkative("alice").await.sign_up("alice").await;
+    let server = talkative("bob").await;
     let bob = special_person(&server).await;
     // A failed login and a refused call put their input through the error paths too.
     let wrong = spacepanda_proto::api::v1::UnlockRequest {
@@ -87,8 +87,8 @@ fn the_search_finds_a_planted_secret_in_a_file_and_in_a_name() {
     assert_eq!(found, ["a/b/bilby", "a/b/hex", "a/b/raw", "a/b/wide"]);
 }
 
-fn talkative(plan: crate::harness::server::Plan) -> crate::harness::server::Plan {
-    plan.flags(&["--log-level", "trace"])
+async fn talkative(name: &str) -> Server {
+    Server::plan(name).flags(&["--log-level", "trace"]).start().await
 }
 
 async fn special_person(server: &Server) -> Person {
