@@ -17,6 +17,7 @@ use figment::{
     providers::{Format as _, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use spacepanda_core::{network::NetworkConfig, router::Address};
 
 pub use flags::ServeArgs;
 
@@ -225,16 +226,25 @@ impl Config {
         if self.accounts.token_idle < Duration::from_secs(1) {
             return refuse("accounts.token_idle is at least 1s");
         }
-        if !self.peers.addresses().all(|address| address.starts_with('/')) {
-            return refuse("peer addresses are multiaddrs, such as /ip4/0.0.0.0/tcp/4001");
-        }
-        Ok(())
+        self.peers.network().map(drop)
     }
 }
 
 impl PeersConfig {
-    fn addresses(&self) -> impl Iterator<Item = &String> {
-        std::iter::once(&self.listen).chain(&self.announce)
+    /// The addresses as the routers take them.
+    ///
+    /// # Errors
+    /// [`ConfigError::Refused`] for what is not a multiaddr that routers understand.
+    pub fn network(&self) -> Result<NetworkConfig, ConfigError> {
+        let parse = |text: &String| {
+            Address::parse(text).map_err(|_| {
+                ConfigError::Refused("peer addresses are multiaddrs, such as /ip4/0.0.0.0/tcp/4001")
+            })
+        };
+        Ok(NetworkConfig {
+            listen: parse(&self.listen)?,
+            announce: self.announce.iter().map(parse).collect::<Result<_, _>>()?,
+        })
     }
 }
 

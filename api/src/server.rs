@@ -12,7 +12,6 @@ use axum::http::HeaderName;
 use spacepanda_core::{
     home::{AccountError, Home, HomeConfig},
     metrics::Metrics,
-    network::NetworkConfig,
 };
 use spacepanda_proto::api::v1::FILE_DESCRIPTOR_SET;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
@@ -25,7 +24,7 @@ use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     metrics::{self, CallMetrics},
     service::Api,
     tls::{self, Tls, TlsError},
@@ -55,6 +54,9 @@ pub enum ServerError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The configuration makes no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The accounts cannot be opened.
     #[error("cannot open the data directory: {0}")]
     Home(#[from] AccountError),
@@ -93,7 +95,7 @@ impl Server {
             None => None,
         };
         let core_metrics = Metrics::default();
-        let home = Home::open(home_config(&config), core_metrics.clone()).await?;
+        let home = Home::open(home_config(&config)?, core_metrics.clone()).await?;
         // After the home is open: only then is the data directory ours to write into.
         let tls = match tls::load(&config) {
             Ok(tls) => tls,
@@ -192,16 +194,13 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Server
     Ok((listener, bound))
 }
 
-fn home_config(config: &Config) -> HomeConfig {
-    HomeConfig {
+fn home_config(config: &Config) -> Result<HomeConfig, ConfigError> {
+    Ok(HomeConfig {
         data_dir: config.server.data_dir.clone(),
         token_idle: config.accounts.token_idle,
         unlock_key_file: config.accounts.unlock_key_file.clone(),
-        network: NetworkConfig {
-            peer_listen: config.peers.listen.clone(),
-            announce: config.peers.announce.clone(),
-        },
-    }
+        network: config.peers.network()?,
+    })
 }
 
 /// Adds health and both versions of reflection.

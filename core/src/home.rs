@@ -12,6 +12,8 @@ mod sessions;
 mod token;
 mod unlock;
 
+pub use registration::registration_token;
+
 use std::{
     net::IpAddr,
     path::PathBuf,
@@ -218,17 +220,6 @@ impl Home {
     pub async fn lock(&self, token: &str, everywhere: bool) -> Result<(), AccountError> {
         let token = login::parse(token)?;
         self.whole(move |inner| async move { inner.lock(&token, everywhere).await }).await
-    }
-
-    /// A token that admits one account, for the operator.
-    ///
-    /// # Errors
-    /// [`AccountError::Store`].
-    pub async fn make_registration_token(
-        &self,
-        lifetime: Duration,
-    ) -> Result<Zeroizing<String>, AccountError> {
-        self.inner.make_registration_token(lifetime).await
     }
 
     /// Stops all sessions and closes the databases.

@@ -14,6 +14,11 @@ use crate::store::{StoreError, remove_database, server::VaultId};
 /// Stands beside a vault that is being made; see [`DataDirectory::unfinished`].
 const UNFINISHED: &str = "creating";
 
+/// Where the server's own database is.
+pub(super) fn server_database(root: &Path) -> PathBuf {
+    root.join("server.db")
+}
+
 /// A data directory that this process alone uses.
 pub(super) struct DataDirectory {
     root: PathBuf,
@@ -42,7 +47,7 @@ impl DataDirectory {
     }
 
     pub(super) fn server_database(&self) -> PathBuf {
-        self.root.join("server.db")
+        server_database(&self.root)
     }
 
     pub(super) fn vault(&self, vault: VaultId) -> PathBuf {
@@ -90,7 +95,7 @@ fn vault_id(name: &str) -> Option<VaultId> {
 }
 
 /// What exists is left as its owner made it.
-fn make_private_directory(path: &Path) -> Result<(), StoreError> {
+pub(super) fn make_private_directory(path: &Path) -> Result<(), StoreError> {
     if path.is_dir() {
         return Ok(());
     }

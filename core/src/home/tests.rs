@@ -27,7 +27,10 @@ impl Fixture {
             data_dir: directory.path().join("data"),
             token_idle: MONTH,
             unlock_key_file: None,
-            network: NetworkConfig { peer_listen: "/ip4/127.0.0.1/tcp/0".to_owned(), announce: vec![] },
+            network: NetworkConfig {
+                listen: Address::parse("/ip4/127.0.0.1/tcp/0").unwrap(),
+                announce: vec![],
+            },
         };
         change(&mut config, directory.path());
         let home = Home::open(config.clone(), Metrics::default()).await.unwrap();
@@ -206,8 +209,8 @@ async fn registration_needs_a_token_once_there_is_an_account() {
         ..profile(username)
     };
     fixture.create(closed("ann", "")).await.unwrap();
-    let token = fixture.home.make_registration_token(Duration::from_secs(60)).await.unwrap();
-    let expired = fixture.home.make_registration_token(Duration::ZERO).await.unwrap();
+    let token = registration_token(fixture.path(), Duration::from_secs(60)).await.unwrap();
+    let expired = registration_token(fixture.path(), Duration::ZERO).await.unwrap();
     for wrong in ["", "x", &expired] {
         // A stranger does not learn that a name is taken.
         let refused = fixture.create(closed("ann", wrong)).await;
@@ -286,7 +289,7 @@ async fn one_address_cannot_make_accounts_without_end() {
 async fn no_file_holds_a_name_a_password_or_a_token() {
     let fixture = Fixture::with(|config, root| config.unlock_key_file = Some(root.join("unlock.key"))).await;
     let login = fixture.create(profile("ann.of-the-hill")).await.unwrap();
-    let registration = fixture.home.make_registration_token(MONTH).await.unwrap();
+    let registration = registration_token(fixture.path(), MONTH).await.unwrap();
     let token = super::login::parse(&login.token).unwrap();
     let needles: [&[u8]; 8] = [
         b"ann.of-the-hill",

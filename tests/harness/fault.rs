@@ -1,0 +1,231 @@
+//! Faults between servers: a TCP proxy in front of every peer port, with a switch for each pair.
+//!
+//! A connection whose dialling server cannot be told is refused: nothing passes uncounted.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::owner::owner;
+
+/// Bytes read at once.
+const CHUNK: usize = 16 * 1024;
+/// Chunks on their way in one direction; more make the sender wait.
+const IN_FLIGHT: usize = 256;
+
+/// How a pair of servers is linked.
+#[derive(Clone, Copy, Default)]
+struct Link {
+    cut: bool,
+    delay: Duration,
+}
+
+/// The switches of a cluster.
+pub(crate) struct Board {
+    proxies: Vec<SocketAddr>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    processes: HashMap<usize, u32>,
+    targets: HashMap<usize, SocketAddr>,
+    links: HashMap<(usize, usize), watch::Sender<Link>>,
+}
+
+impl Board {
+    /// A proxy for each of `seats` servers, before any of them runs.
+    pub(crate) async fn with_seats(seats: usize) -> Arc<Self> {
+        let mut listeners = Vec::new();
+        for _ in 0..seats {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy"));
+        }
+        let proxies = listeners.iter().map(|listener| listener.local_addr().expect("bound")).collect();
+        let board = Arc::new(Self { proxies, state: Mutex::default() });
+        for (seat, listener) in listeners.into_iter().enumerate() {
+            tokio::spawn(Arc::clone(&board).accept(seat, listener));
+        }
+        board
+    }
+
+    /// The port that stands for the peer port of the server at `seat`.
+    pub(crate) fn proxy_port(&self, seat: usize) -> u16 {
+        self.proxies[seat].port()
+    }
+
+    /// The process of the server at `seat` has this id now.
+    pub(crate) fn seated(&self, seat: usize, process: u32) {
+        self.state().processes.insert(seat, process);
+    }
+
+    /// The real peer port of the server at `seat`.
+    pub(crate) fn leads_to(&self, seat: usize, target: SocketAddr) {
+        self.state().targets.insert(seat, target);
+    }
+
+    /// Refuses new connections between the two and waits until every open one is closed.
+    pub(crate) async fn cut(&self, a: usize, b: usize) {
+        let link = self.link(a, b);
+        link.send_modify(|link| link.cut = true);
+        link.closed().await;
+    }
+
+    /// Lets connections between the two pass again.
+    pub(crate) fn heal(&self, a: usize, b: usize) {
+        self.link(a, b).send_modify(|link| link.cut = false);
+    }
+
+    /// Holds back every byte between the two, each way, for this long.
+    pub(crate) fn delay(&self, a: usize, b: usize, delay: Duration) {
+        self.link(a, b).send_modify(|link| link.delay = delay);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn link(&self, a: usize, b: usize) -> watch::Sender<Link> {
+        let pair = (a.min(b), a.max(b));
+        self.state().links.entry(pair).or_insert_with(|| watch::Sender::new(Link::default())).clone()
+    }
+
+    async fn accept(self: Arc<Self>, seat: usize, listener: TcpListener) {
+        while let Ok((stream, from)) = listener.accept().await {
+            tokio::spawn(Arc::clone(&self).carry(seat, stream, from));
+        }
+    }
+
+    /// Carries one connection to the server at `seat` until either side or the link ends.
+    async fn carry(self: Arc<Self>, seat: usize, dialler: TcpStream, from: SocketAddr) {
+        let Some(other) = self.who_dials(seat, from).await else { return };
+        let link = self.link(seat, other).subscribe();
+        let mut switch = link.clone();
+        let Some(target) = self.state().targets.get(&seat).copied() else { return };
+        let passing = async {
+            let Ok(server) = TcpStream::connect(target).await else { return };
+            let _ = (dialler.set_nodelay(true), server.set_nodelay(true));
+            let (from_dialler, to_dialler) = dialler.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::select! {
+                () = pump(from_dialler, to_server, link.clone()) => {}
+                () = pump(from_server, to_dialler, link.clone()) => {}
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = switch.wait_for(|link| link.cut) => {}
+            () = passing => {}
+        }
+    }
+
+    async fn who_dials(&self, seat: usize, from: SocketAddr) -> Option<usize> {
+        let processes = self.state().processes.clone();
+        let proxy = self.proxies[seat];
+        let ids: Vec<_> = processes.values().copied().collect();
+        let found = tokio::task::spawn_blocking(move || owner(from, proxy, &ids)).await.ok()??;
+        processes.into_iter().find(|(_, process)| *process == found).map(|(other, _)| other)
+    }
+}
+
+/// Moves bytes one way, each chunk as late as the link says; ends when either end does.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    link: watch::Receiver<Link>,
+) {
+    let (late, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(IN_FLIGHT);
+    let reading = async {
+        let mut chunk = vec![0; CHUNK];
+        while let Ok(length @ 1..) = from.read(&mut chunk).await {
+            let at = Instant::now() + link.borrow().delay;
+            if late.send((at, chunk[..length].to_vec())).await.is_err() {
+                return;
+            }
+        }
+        drop(late);
+    };
+    let writing = async {
+        while let Some((at, bytes)) = due.recv().await {
+            sleep_until(at).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(reading, writing);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::wait::{comes_true, when};
+
+    /// Both "servers" are this process, so every pair is (0, 0) here.
+    async fn echo_behind_a_proxy() -> Arc<Board> {
+        let board = Board::with_seats(1).await;
+        let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        board.leads_to(0, echo.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = echo.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        board
+    }
+
+    async fn echoes(board: &Board) -> Result<TcpStream, String> {
+        let mut stream = TcpStream::connect(board.proxies[0]).await.map_err(|error| error.to_string())?;
+        stream.write_all(b"hello").await.map_err(|error| error.to_string())?;
+        let mut back = [0; 5];
+        stream.read_exact(&mut back).await.map_err(|error| error.to_string())?;
+        when(&back == b"hello", "other bytes came back")?;
+        Ok(stream)
+    }
+
+    #[tokio::test]
+    async fn a_stranger_does_not_pass() {
+        let board = echo_behind_a_proxy().await;
+        assert!(echoes(&board).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_cut_closes_what_is_open_and_refuses_what_is_new_until_healed() {
+        let board = echo_behind_a_proxy().await;
+        board.seated(0, std::process::id());
+        let mut open = echoes(&board).await.unwrap();
+
+        board.cut(0, 0).await;
+        let ended = comes_true(Duration::from_secs(5), async || match open.read(&mut [0; 1]).await {
+            Ok(0) | Err(_) => Ok(()),
+            Ok(_) => Err("bytes".into()),
+        });
+        assert!(ended.await.is_ok());
+        assert!(echoes(&board).await.is_err());
+
+        board.heal(0, 0);
+        assert!(echoes(&board).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_delay_holds_back_each_way() {
+        let board = echo_behind_a_proxy().await;
+        board.seated(0, std::process::id());
+        board.delay(0, 0, Duration::from_millis(50));
+        let began = Instant::now();
+        echoes(&board).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(100));
+    }
+}

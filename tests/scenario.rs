@@ -1,0 +1,22 @@
+//! The stories, one a file.
+//!
+//! A story that claims delivery says what exactly must arrive, so that it can fail.
+
+mod accounts;
+mod away_and_back;
+mod bad_input;
+mod cli;
+mod crash;
+mod demo;
+mod idempotent;
+mod in_flight;
+mod join_by_link;
+mod negative_control;
+mod no_leaks;
+mod paging;
+mod peers;
+mod removed_member;
+mod server_behaviour;
+mod stream;
+mod three_servers_talk;
+mod two_devices;
