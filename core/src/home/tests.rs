@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use futures::future::join_all;
 
 use super::*;
-use crate::store::server::VaultId;
+use crate::{router::Address, store::server::VaultId};
 
 const PASSWORD: &str = "correct horse";
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -209,8 +209,8 @@ async fn registration_needs_a_token_once_there_is_an_account() {
         ..profile(username)
     };
     fixture.create(closed("ann", "")).await.unwrap();
-    let token = registration_token(fixture.path(), Duration::from_secs(60)).await.unwrap();
-    let expired = registration_token(fixture.path(), Duration::ZERO).await.unwrap();
+    let token = registration_token(&fixture.config.data_dir, Duration::from_secs(60)).await.unwrap();
+    let expired = registration_token(&fixture.config.data_dir, Duration::ZERO).await.unwrap();
     for wrong in ["", "x", &expired] {
         // A stranger does not learn that a name is taken.
         let refused = fixture.create(closed("ann", wrong)).await;
@@ -289,7 +289,7 @@ async fn one_address_cannot_make_accounts_without_end() {
 async fn no_file_holds_a_name_a_password_or_a_token() {
     let fixture = Fixture::with(|config, root| config.unlock_key_file = Some(root.join("unlock.key"))).await;
     let login = fixture.create(profile("ann.of-the-hill")).await.unwrap();
-    let registration = registration_token(fixture.path(), MONTH).await.unwrap();
+    let registration = registration_token(&fixture.config.data_dir, MONTH).await.unwrap();
     let token = super::login::parse(&login.token).unwrap();
     let needles: [&[u8]; 8] = [
         b"ann.of-the-hill",
