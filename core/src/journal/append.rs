@@ -64,7 +64,7 @@ pub async fn append(
         outbox::queue_event(tx.conn(), book.gid(), signed.id, reading.now).await?;
         tx.notify(Notice::Outbox(book.gid()));
     }
-    let effects = project(tx, reading, &signed, Some(own.recipients)).await?;
+    let effects = project(tx, book, reading, &signed, Some(own.recipients)).await?;
     Ok((signed, effects))
 }
 

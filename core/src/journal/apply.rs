@@ -97,7 +97,7 @@ pub async fn apply(
                 event::unpark(tx.conn(), signed.id).await?;
             }
             advance(book, at, signed);
-            Ok(Applied::Processed(project(tx, reading, signed, None).await?))
+            Ok(Applied::Processed(project(tx, book, reading, signed, None).await?))
         }
         Place::Later => {
             if event::count_parked(tx.conn(), book.gid()).await? >= MAX_PARKED {
@@ -129,7 +129,7 @@ pub async fn apply_state(
     }
     let row = event_row(signed, None, reading.now);
     event::insert(tx.conn(), book.gid(), &row, EventStatus::Processed).await?;
-    project(tx, reading, signed, None).await?;
+    project(tx, book, reading, signed, None).await?;
     Ok(())
 }
 
@@ -222,7 +222,7 @@ pub async fn drain_parked(
                 event::unpark(tx.conn(), signed.id).await?;
                 advance(book, at, &signed);
                 let reading = Reading { now: received_at, ..*reading };
-                effects.merge(project(tx, &reading, &signed, None).await?);
+                effects.merge(project(tx, book, &reading, &signed, None).await?);
             }
             Place::Later => {}
             Place::Past | Place::Wrong(_) => event::drop_parked(tx.conn(), signed.id).await?,

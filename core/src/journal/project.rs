@@ -9,6 +9,7 @@ use crate::{
     router::{Address, acceptable},
     store::{
         Notice, StoreError, WriteTx,
+        event::LogBook,
         feed::Entry,
         invite, message, peer,
         register::{self, Candidate},
@@ -19,6 +20,7 @@ use crate::{
 /// Projects an event. `own_recipients` is set for events of this device.
 pub(super) async fn project(
     tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
     reading: &Reading<'_>,
     signed: &SignedEvent,
     own_recipients: Option<u32>,
@@ -26,7 +28,7 @@ pub(super) async fn project(
     let Some(author) = reading.members.get(&signed.event.author) else { return Ok(Effects::default()) };
     match &signed.event.body {
         Body::Text { .. } => {
-            text(tx, reading, author, signed, own_recipients).await?;
+            text(tx, book, reading, author, signed, own_recipients).await?;
             Ok(Effects::default())
         }
         Body::ChangeRequest { .. } => request(tx, author, signed).await,
@@ -36,6 +38,7 @@ pub(super) async fn project(
 
 async fn text(
     tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
     reading: &Reading<'_>,
     author: &MemberRow,
     signed: &SignedEvent,
@@ -43,8 +46,7 @@ async fn text(
 ) -> Result<(), StoreError> {
     let event = &signed.event;
     let Body::Text { channel, text, reply_to } = &event.body else { return Ok(()) };
-    let known = space::channel(tx.conn(), *channel).await?;
-    if known.is_none_or(|known| known.space != event.gid) {
+    if !book.has_channel(tx.conn(), *channel).await? {
         return Ok(());
     }
     let new = message::NewMessage {

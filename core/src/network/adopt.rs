@@ -5,24 +5,29 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use spacepanda_proto::peer::v1::FrameOutcome;
 
-use super::{Network, Slot, SlotError, health, misbehaviour::Offence};
+use super::{
+    Network, Slot, SlotError, health,
+    intake::{Arrived, Taking},
+    misbehaviour::Offence,
+};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
     group::{
-        authorize::Authorized,
-        error::CommitError,
-        frame::{Frame, OpenedFrame},
-        policy::Policy,
-        process::Processed,
-        rows::RowChanges,
-        state::StateFacts,
+        authorize::Authorized, error::CommitError, frame::Frame, policy::Policy, process::Processed,
+        rows::RowChanges, state::StateFacts,
     },
     id::{AccountId, CommitId, DeviceId, FrameId, GroupId, StateId},
     journal::{Members, tell},
     model::{GroupHealth, MemberChange, Role},
     router::PeerId,
-    store::{StoreError, WriteTx, feed::Entry, frame, invite, message, mls, outbox, peer, space, tip},
+    store::{
+        StoreError, WriteTx,
+        feed::Entry,
+        frame, invite, message,
+        mls::{self, TaggedState},
+        outbox, peer, space, tip,
+    },
 };
 
 /// States this many commits behind the head lose their secrets.
@@ -164,18 +169,14 @@ impl Network {
     pub(super) async fn take_commit(
         self: &Arc<Self>,
         slot: &mut Slot,
-        peer: &PeerId,
-        frame: &Frame,
-        bytes: &[u8],
-        opened: &OpenedFrame,
+        taking: &Taking<'_>,
     ) -> Result<FrameOutcome, SlotError> {
-        let gid = slot.gid();
+        let Taking { peer, frame, bytes, opened, .. } = taking;
+        let (gid, parent) = (slot.gid(), taking.state.sid);
         let commit = CommitId::of(&opened.body);
-        let (known, parent) = {
+        let known = {
             let mut reader = self.vault.read().await?;
-            let known = mls::knows_commit(reader.conn(), gid, commit).await?;
-            let parent = mls::state_by_tag(reader.conn(), &frame.env_tag()).await?;
-            (known, parent.ok_or(SlotError::Pruned)?.sid)
+            mls::knows_commit(reader.conn(), gid, commit).await?
         };
         if known {
             return Ok(FrameOutcome::Duplicate);
@@ -282,7 +283,14 @@ impl Network {
         slot: &mut Slot,
         child: crate::group::state::GroupState,
     ) -> Result<(), SlotError> {
-        let tag = child.facts().env_tag;
+        let facts = child.facts();
+        let state = TaggedState {
+            env_tag: facts.env_tag,
+            gid: facts.gid,
+            sid: facts.sid,
+            epoch: facts.epoch,
+            pruned: false,
+        };
         tracing::info!(
             epoch = child.facts().epoch,
             members = child.facts().standing.roster.len(),
@@ -295,25 +303,32 @@ impl Network {
         self.group_changed(slot.gid());
         let parked = {
             let mut reader = self.vault.read().await?;
-            frame::parked(reader.conn(), &tag).await?
+            frame::parked(reader.conn(), &state.env_tag).await?
         };
         if parked.is_empty() {
             return Ok(());
         }
         // Later, with the slot taken anew: parked frames may hold the next commit.
-        self.spawn("unpark", Arc::clone(self).unpark(slot.gid(), parked));
+        self.spawn("unpark", Arc::clone(self).unpark(state, parked));
         Ok(())
     }
 
-    fn unpark(self: Arc<Self>, gid: GroupId, parked: Vec<(Vec<u8>, Vec<u8>)>) -> BoxFuture<'static, ()> {
+    fn unpark(
+        self: Arc<Self>,
+        state: TaggedState,
+        parked: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            let gid = state.gid;
             for (bytes, carrier) in parked {
                 let (Ok(frame), Ok(carrier)) = (Frame::decode(&bytes), PeerId::from_bytes(&carrier)) else {
                     continue;
                 };
                 let id = frame.id();
                 let mut slot = self.groups.lock(gid).await;
-                if let Err(error) = self.take_frames(&mut slot, &carrier, vec![(frame, bytes)]).await {
+                if let Err(error) =
+                    self.take_frames(&mut slot, &carrier, vec![Arrived { state, bytes }]).await
+                {
                     slot.forget();
                     tracing::warn!(%error, "a set-aside frame could not be taken");
                     continue;

@@ -24,7 +24,13 @@ use crate::{
     metrics::FrameResult,
     model::GroupHealth,
     router::PeerId,
-    store::{Notice, StoreError, WriteTx, event::LogBook, feed, frame, mls, peer},
+    store::{
+        Notice, StoreError, WriteTx,
+        event::LogBook,
+        feed, frame,
+        mls::{self, TaggedState},
+        peer,
+    },
 };
 
 /// Frames of one push; more are refused.
@@ -33,6 +39,21 @@ const MAX_FRAMES: usize = 256;
 const MAX_EVENTS: usize = 1_024;
 /// Bytes that one peer may have parked here.
 const MAX_PARKED_BYTES: u64 = 8 << 20;
+
+/// A frame of a known state, as it came.
+pub(super) struct Arrived {
+    pub(super) state: TaggedState,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A frame that was opened, and where it came from.
+pub(super) struct Taking<'a> {
+    pub(super) peer: &'a PeerId,
+    pub(super) state: TaggedState,
+    pub(super) frame: &'a Frame,
+    pub(super) bytes: &'a [u8],
+    pub(super) opened: &'a OpenedFrame,
+}
 
 /// An opened application message, not stored yet.
 struct Opened {
@@ -75,28 +96,34 @@ impl Network {
             return PushFramesReply { outcomes };
         }
         let mut outcomes = Vec::with_capacity(push.frames.len());
-        let mut run: Option<(GroupId, Vec<(Frame, Vec<u8>)>)> = None;
+        // Frames of one state usually come together.
+        let mut run: Vec<Arrived> = Vec::new();
         for bytes in push.frames {
-            let gid = match Frame::decode(&bytes) {
+            let same = run.last().map(|last| last.state);
+            let arrived = match Frame::decode(&bytes) {
+                Ok(frame) if same.is_some_and(|state| state.env_tag == frame.env_tag()) => {
+                    same.ok_or(FrameOutcome::Busy)
+                }
+                Ok(frame) => self.route(certificate, &frame, &bytes).await,
                 Err(_) => {
                     self.offend(peer, Offence::Malformed);
                     Err(FrameOutcome::Rejected)
                 }
-                Ok(frame) => self.route(certificate, &frame, &bytes).await.map(|gid| (gid, frame)),
             };
-            match (gid, &mut run) {
-                (Ok((gid, frame)), Some((current, frames))) if *current == gid => frames.push((frame, bytes)),
-                (Ok((gid, frame)), _) => {
-                    self.finish_run(peer, run.take(), &mut outcomes).await;
-                    run = Some((gid, vec![(frame, bytes)]));
+            match arrived {
+                Ok(state) => {
+                    if same.is_some_and(|last| last.gid != state.gid) {
+                        self.finish_run(peer, &mut run, &mut outcomes).await;
+                    }
+                    run.push(Arrived { state, bytes });
                 }
-                (Err(outcome), _) => {
-                    self.finish_run(peer, run.take(), &mut outcomes).await;
+                Err(outcome) => {
+                    self.finish_run(peer, &mut run, &mut outcomes).await;
                     outcomes.push(outcome);
                 }
             }
         }
-        self.finish_run(peer, run, &mut outcomes).await;
+        self.finish_run(peer, &mut run, &mut outcomes).await;
         for outcome in &outcomes {
             self.metrics.frame(result(*outcome));
         }
@@ -106,10 +133,11 @@ impl Network {
     async fn finish_run(
         self: &Arc<Self>,
         peer: &PeerId,
-        run: Option<(GroupId, Vec<(Frame, Vec<u8>)>)>,
+        run: &mut Vec<Arrived>,
         outcomes: &mut Vec<FrameOutcome>,
     ) {
-        let Some((gid, frames)) = run else { return };
+        let frames = std::mem::take(run);
+        let Some(gid) = frames.first().map(|first| first.state.gid) else { return };
         let count = frames.len();
         let mut slot = self.groups.lock(gid).await;
         match self.take_frames(&mut slot, peer, frames).await {
@@ -123,13 +151,13 @@ impl Network {
         }
     }
 
-    /// The group of a frame, or what becomes of it without one.
+    /// The state that a frame is of, or what becomes of it without one.
     async fn route(
         self: &Arc<Self>,
         certificate: &Certificate,
         frame: &Frame,
         bytes: &[u8],
-    ) -> Result<GroupId, FrameOutcome> {
+    ) -> Result<TaggedState, FrameOutcome> {
         let found = async {
             let mut reader = self.vault.read().await?;
             let state = mls::state_by_tag(reader.conn(), &frame.env_tag()).await?;
@@ -145,24 +173,33 @@ impl Network {
                 self.repairs.behind(state.gid, certificate.device, state.epoch);
                 Err(FrameOutcome::Foreign)
             }
-            Ok((Some(state), _)) => Ok(state.gid),
-            Ok((None, true)) => Err(self.park(certificate, frame, bytes).await),
+            Ok((Some(state), _)) => Ok(state),
+            Ok((None, true)) => self.park(certificate, frame, bytes).await,
             Ok((None, false)) => Err(FrameOutcome::Foreign),
             Err(_) => Err(FrameOutcome::Busy),
         }
     }
 
-    /// Sets a frame of an unknown state aside: a commit on the way may make it readable.
-    async fn park(self: &Arc<Self>, certificate: &Certificate, frame: &Frame, bytes: &[u8]) -> FrameOutcome {
+    /// Sets a frame of an unknown state aside: a commit on the way may make it readable. Gives the state
+    /// if that commit has just come.
+    async fn park(
+        self: &Arc<Self>,
+        certificate: &Certificate,
+        frame: &Frame,
+        bytes: &[u8],
+    ) -> Result<TaggedState, FrameOutcome> {
         let (id, tag, bytes) = (frame.id(), frame.env_tag(), bytes.to_vec());
         let (carrier, device) = (certificate.peer_id.clone(), certificate.device);
-        let parked: Result<FrameOutcome, StoreError> = self
+        let parked: Result<Result<TaggedState, FrameOutcome>, StoreError> = self
             .vault
             .write(move |tx| {
                 Box::pin(async move {
+                    if let Some(state) = mls::state_by_tag(tx.conn(), &tag).await? {
+                        return Ok(Ok(state));
+                    }
                     if frame::parked_bytes(tx.conn(), &carrier).await? + bytes.len() as u64 > MAX_PARKED_BYTES
                     {
-                        return Ok(FrameOutcome::Busy);
+                        return Ok(Err(FrameOutcome::Busy));
                     }
                     let parked = frame::FrameStatus::Parked;
                     let carrier = Some(carrier.as_slice());
@@ -170,7 +207,7 @@ impl Network {
                     let new =
                         frame::insert(tx.conn(), id, None, &tag, Some(&bytes), parked, carrier, now).await?;
                     if !new {
-                        return Ok(FrameOutcome::Duplicate);
+                        return Ok(Err(FrameOutcome::Duplicate));
                     }
                     // Which group it is of cannot be told; with one group shared there is no doubt.
                     if let [gid] = *peer::shared_groups(tx.conn(), device).await? {
@@ -182,11 +219,11 @@ impl Network {
                         )
                         .await?;
                     }
-                    Ok(FrameOutcome::Stored)
+                    Ok(Err(FrameOutcome::Stored))
                 })
             })
             .await;
-        parked.unwrap_or(FrameOutcome::Busy)
+        parked.unwrap_or(Err(FrameOutcome::Busy))
     }
 
     /// Takes frames of one group, in order; commits and Tips take their turn among them.
@@ -194,16 +231,17 @@ impl Network {
         self: &Arc<Self>,
         slot: &mut Slot,
         peer: &PeerId,
-        frames: Vec<(Frame, Vec<u8>)>,
+        frames: Vec<Arrived>,
     ) -> Result<Vec<FrameOutcome>, SlotError> {
         let mut outcomes = Vec::with_capacity(frames.len());
         let mut batch = Batch::default();
-        for (frame, bytes) in frames {
+        for Arrived { state, bytes } in frames {
+            let Ok(frame) = Frame::decode(&bytes) else { return Err(SlotError::Pruned) };
             if batch.duplicates.contains(&frame.id()) || self.is_known(frame.id()).await? {
                 outcomes.push(FrameOutcome::Duplicate);
                 continue;
             }
-            let opened = match self.open(slot, &frame).await? {
+            let opened = match self.open(slot, &state, &frame).await? {
                 Ok(opened) => opened,
                 Err(outcome) => {
                     if outcome == FrameOutcome::Rejected {
@@ -213,17 +251,16 @@ impl Network {
                     continue;
                 }
             };
+            let taken = Taking { peer, state, frame: &frame, bytes: &bytes, opened: &opened };
             let outcome = match opened.kind {
-                FrameKind::Application => {
-                    self.open_application(slot, peer, &frame, &opened, &mut batch).await?
-                }
+                FrameKind::Application => self.open_application(slot, &taken, &mut batch).await?,
                 FrameKind::Commit => {
                     self.store(slot, peer, std::mem::take(&mut batch)).await?;
-                    self.take_commit(slot, peer, &frame, &bytes, &opened).await?
+                    self.take_commit(slot, &taken).await?
                 }
                 FrameKind::Tip => {
                     self.store(slot, peer, std::mem::take(&mut batch)).await?;
-                    self.take_tip(slot, peer, &frame, &opened).await?
+                    self.take_tip(slot, &taken).await?
                 }
                 FrameKind::Unspecified => FrameOutcome::Rejected,
             };
@@ -241,15 +278,9 @@ impl Network {
     async fn open(
         &self,
         slot: &mut Slot,
+        state: &TaggedState,
         frame: &Frame,
     ) -> Result<Result<OpenedFrame, FrameOutcome>, SlotError> {
-        let state = {
-            let mut reader = self.vault.read().await?;
-            mls::state_by_tag(reader.conn(), &frame.env_tag()).await?
-        };
-        let Some(state) = state.filter(|state| state.gid == slot.gid()) else {
-            return Ok(Err(FrameOutcome::Foreign));
-        };
         match slot.state(&self.vault, state.sid).await {
             Ok(state) => Ok(state.open_frame(frame).map_err(|error| match error {
                 FrameError::WrongState => FrameOutcome::Foreign,
@@ -263,17 +294,12 @@ impl Network {
     async fn open_application(
         self: &Arc<Self>,
         slot: &mut Slot,
-        peer: &PeerId,
-        frame: &Frame,
-        opened: &OpenedFrame,
+        taking: &Taking<'_>,
         batch: &mut Batch,
     ) -> Result<FrameOutcome, SlotError> {
-        let sid = {
-            let mut reader = self.vault.read().await?;
-            mls::state_by_tag(reader.conn(), &frame.env_tag()).await?.ok_or(SlotError::Pruned)?.sid
-        };
+        let Taking { peer, frame, opened, .. } = taking;
+        let TaggedState { sid, epoch, .. } = taking.state;
         let state = slot.state(&self.vault, sid).await?;
-        let epoch = state.facts().epoch;
         let application = match state.open_application(opened) {
             Ok(application) => application,
             Err(ApplicationError::Own | ApplicationError::Reused) => {

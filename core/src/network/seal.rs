@@ -10,8 +10,8 @@ use super::{Network, Slot, SlotError, link::Outgoing};
 use crate::{
     clock::now_ms,
     group::frame::Frame,
-    id::{EventId, GroupId},
-    store::{Notice, StoreError, event, frame, message, mls, outbox, space},
+    id::GroupId,
+    store::{Notice, StoreError, frame, mls, outbox, space},
 };
 
 /// Events of one frame.
@@ -88,20 +88,10 @@ impl Network {
         Ok(true)
     }
 
-    async fn seal_events(
-        &self,
-        slot: &mut Slot,
-        queued: Vec<(i64, EventId, Vec<u8>)>,
-    ) -> Result<Outgoing, SlotError> {
+    async fn seal_events(&self, slot: &mut Slot, queued: Vec<(i64, Vec<u8>)>) -> Result<Outgoing, SlotError> {
         let gid = slot.gid();
-        let mut rows = Vec::with_capacity(queued.len());
-        let mut ids = Vec::with_capacity(queued.len());
-        let mut events = Vec::with_capacity(queued.len());
-        for (row, id, signed) in queued {
-            rows.push(row);
-            ids.push(id);
-            events.push(signed);
-        }
+        let last = queued.last().map_or(0, |(row, _)| *row);
+        let events = queued.into_iter().map(|(_, signed)| signed).collect();
         let plaintext =
             ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) }
                 .encode_to_vec();
@@ -119,10 +109,7 @@ impl Network {
                     mls::store_rows(conn, gid, sid, &changes).await?;
                     let own = frame::FrameStatus::Own;
                     frame::insert(conn, id, Some(gid), &env_tag, Some(&stored), own, None, now_ms()).await?;
-                    outbox::sealed(conn, &rows, id).await?;
-                    event::set_via(conn, &ids, epoch).await?;
-                    message::sealed(conn, &ids, epoch, recipients).await?;
-                    Ok::<_, StoreError>(())
+                    outbox::sealed(conn, gid, last, id, (epoch, recipients)).await
                 })
             })
             .await?;
@@ -161,9 +148,9 @@ async fn next_outbox(notices: &mut broadcast::Receiver<Notice>) -> bool {
 }
 
 /// As many of the oldest as fit one frame; always at least one.
-fn fitting(queued: Vec<(i64, EventId, Vec<u8>)>) -> Vec<(i64, EventId, Vec<u8>)> {
+fn fitting(queued: Vec<(i64, Vec<u8>)>) -> Vec<(i64, Vec<u8>)> {
     let mut bytes = 0;
-    let mut fits = |(_, _, signed): &(i64, EventId, Vec<u8>)| {
+    let mut fits = |(_, signed): &(i64, Vec<u8>)| {
         let first = bytes == 0;
         // Four bytes of protobuf framing an event.
         bytes += signed.len() + 4;

@@ -10,11 +10,10 @@ use prost::Message as _;
 use spacepanda_proto::peer::v1::{FrameOutcome, LogPosition, SignedTip, Tip};
 use tokio::sync::Notify;
 
-use super::{Network, Slot, SlotError, link::Outgoing, misbehaviour::Offence};
+use super::{Network, Slot, SlotError, intake::Taking, link::Outgoing, misbehaviour::Offence};
 use crate::{
     certificate::verify,
     clock::now_ms,
-    group::frame::{Frame, OpenedFrame},
     id::{DeviceId, GroupId, LogId, StateId},
     router::PeerId,
     store::{Notice, StoreError, WriteTx, event, feed, message, mls, outbox, tip},
@@ -172,18 +171,13 @@ impl Network {
     pub(super) async fn take_tip(
         self: &Arc<Self>,
         slot: &mut Slot,
-        peer: &PeerId,
-        frame: &Frame,
-        opened: &OpenedFrame,
+        taking: &Taking<'_>,
     ) -> Result<FrameOutcome, SlotError> {
+        let Taking { peer, state, opened, .. } = taking;
         let gid = slot.gid();
         let Some((device, counter, position)) = read_tip(gid, &opened.body) else {
             self.offend(peer, Offence::Signature);
             return Ok(FrameOutcome::Rejected);
-        };
-        let state = {
-            let mut reader = self.vault.read().await?;
-            mls::state_by_tag(reader.conn(), &frame.env_tag()).await?.ok_or(SlotError::Pruned)?
         };
         let in_roster = {
             let roster = &slot.state(&self.vault, state.sid).await?.facts().standing.roster;

@@ -15,9 +15,12 @@ use crate::{
 pub(super) struct Author {
     /// Everyone who is or was there.
     pub(super) members: Members,
+    /// One's own name there.
+    pub(super) display_name: String,
     log: LogId,
     head: StateId,
-    recipients: u32,
+    /// Accounts other than one's own.
+    pub(super) recipients: u32,
 }
 
 impl Author {
@@ -33,7 +36,9 @@ impl Author {
         };
         let members = Members::new(space::member_rows(tx.conn(), gid).await?);
         let recipients = space::recipients(tx.conn(), gid, network.keys.account()).await?;
-        Ok(Some(Self { members, log: group.own_log, head: group.head, recipients }))
+        let me = space::member(tx.conn(), gid, network.keys.account()).await?;
+        let display_name = me.map(|me| me.display_name).unwrap_or_default();
+        Ok(Some(Self { members, display_name, log: group.own_log, head: group.head, recipients }))
     }
 
     /// As the journal wants it.

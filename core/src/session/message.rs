@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 use super::{MessageError, Session, author::Author, request::Request};
 use crate::{
-    clock::now_ms,
+    clock::{now_ms, time_from_ms},
     event::Body,
     id::{ChannelId, EventId, GroupId},
     journal::{self, Reading},
-    model::{Message, MessagePage, Page},
+    model::{Delivery, DeliveryState, Message, MessagePage, Page},
     network::Network,
-    store::{StoreError, WriteTx, event::LogBook, message, mls, request::Remembered, space},
+    store::{StoreError, WriteTx, event::LogBook, message, request::Remembered, space},
 };
 
 /// Sends that wait to be accepted; more wait in their callers.
@@ -118,12 +118,10 @@ async fn accept_batch(
     let mut outcomes = Vec::with_capacity(batch.len());
     let mut open: Option<(LogBook, Author)> = None;
     for send in batch {
-        let outcome = match accept(tx, network, &mut open, &send).await {
-            Ok(id) => message::get(tx.conn(), id).await?.ok_or(MessageError::Store(StoreError::Corrupt)),
+        outcomes.push(match accept(tx, network, &mut open, send).await {
             Err(MessageError::Store(error)) => return Err(error),
-            Err(refused) => Err(refused),
-        };
-        outcomes.push(outcome);
+            outcome => outcome,
+        });
     }
     if let Some((book, _)) = open {
         book.close(tx.conn()).await?;
@@ -136,45 +134,72 @@ async fn accept(
     tx: &mut WriteTx<'_>,
     network: &Network,
     open: &mut Option<(LogBook, Author)>,
-    send: &Send,
-) -> Result<EventId, MessageError> {
+    send: Send,
+) -> Result<Message, MessageError> {
     match send.request.recall(tx).await? {
         Remembered::New => {}
-        Remembered::Answered(id) => return Ok(EventId::try_from(&*id).map_err(StoreError::from)?),
+        Remembered::Answered(id) => {
+            let id = EventId::try_from(&*id).map_err(StoreError::from)?;
+            return Ok(message::get(tx.conn(), id).await?.ok_or(StoreError::Corrupt)?);
+        }
         Remembered::Reused => return Err(MessageError::RequestIdReused),
     }
-    let gid = space_of(tx, send.channel).await?;
+    let (book, author) = opened(tx, network, open, send.channel).await?;
     if let Some(id) = send.reply_to
         && !message::is_in_channel(tx.conn(), id, send.channel).await?
     {
         return Err(MessageError::MessageNotFound);
     }
-    let (book, author) = match open {
-        Some((book, author)) if book.gid() == gid => (book, author),
-        _ => {
-            if let Some((book, _)) = open.take() {
-                book.close(tx.conn()).await?;
-            }
-            let author = Author::load(tx, network, gid).await?.ok_or(MessageError::ChannelNotFound)?;
-            let (book, author) = open.insert((LogBook::open(tx.conn(), gid).await?, author));
-            (book, author)
-        }
-    };
     let now = now_ms();
     let reading = Reading { me: network.keys.account(), members: &author.members, loopback: false, now };
     let body = Body::Text { channel: send.channel, text: send.text.clone(), reply_to: send.reply_to };
     let (signed, _) = journal::append(tx, book, &author.own(network), &reading, body).await?;
     send.request.remember(tx, signed.id.as_bytes(), now).await?;
-    Ok(signed.id)
+    let alone = author.recipients == 0;
+    Ok(Message {
+        id: signed.id,
+        channel: send.channel,
+        space: book.gid(),
+        sender: reading.me,
+        sender_display_name: author.display_name.clone(),
+        text: send.text,
+        sent_at: time_from_ms(now),
+        received_at: time_from_ms(now),
+        reply_to: send.reply_to,
+        delivery: Some(Delivery {
+            state: if alone { DeliveryState::Delivered } else { DeliveryState::Queued },
+            delivered_to: 0,
+            recipients: author.recipients,
+            reason: String::new(),
+        }),
+    })
 }
 
-/// The space of a channel that this account may write to.
+/// The logs of a channel's space, and this account as an author there; kept open from send to send.
+async fn opened<'o>(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    open: &'o mut Option<(LogBook, Author)>,
+    channel: ChannelId,
+) -> Result<(&'o mut LogBook, &'o Author), MessageError> {
+    let same = match open {
+        Some((book, _)) => book.has_channel(tx.conn(), channel).await?,
+        None => false,
+    };
+    if !same {
+        if let Some((book, _)) = open.take() {
+            book.close(tx.conn()).await?;
+        }
+        let gid = space_of(tx, channel).await?;
+        let author = Author::load(tx, network, gid).await?.ok_or(MessageError::ChannelNotFound)?;
+        *open = Some((LogBook::open(tx.conn(), gid).await?, author));
+    }
+    let (book, author) = open.as_mut().ok_or(MessageError::ChannelNotFound)?;
+    Ok((book, author))
+}
+
+/// The space of a channel.
 async fn space_of(tx: &mut WriteTx<'_>, channel: ChannelId) -> Result<GroupId, MessageError> {
     let channel = space::channel(tx.conn(), channel).await?.ok_or(MessageError::ChannelNotFound)?;
-    let group = mls::group(tx.conn(), channel.space).await?;
-    if group.is_some_and(|group| group.standing == mls::GroupStanding::Active) {
-        Ok(channel.space)
-    } else {
-        Err(MessageError::ChannelNotFound)
-    }
+    Ok(channel.space)
 }

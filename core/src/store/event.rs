@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::SqliteConnection;
 
-use super::StoreError;
-use crate::id::{DeviceId, EventId, GroupId, LogId, StateId};
+use super::{StoreError, space};
+use crate::id::{ChannelId, DeviceId, EventId, GroupId, LogId, StateId};
 
 /// How far a log is processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub struct LogBook {
     heads: HashMap<LogId, Head>,
     changed_logs: HashSet<LogId>,
     changed_heads: HashSet<LogId>,
+    /// Channels that were seen to be the group's: nothing in a step moves one.
+    channels: HashSet<ChannelId>,
 }
 
 impl LogBook {
@@ -107,6 +109,7 @@ impl LogBook {
             heads,
             changed_logs: HashSet::new(),
             changed_heads: HashSet::new(),
+            channels: HashSet::new(),
         })
     }
 
@@ -130,6 +133,25 @@ impl LogBook {
         let row = read_log(conn, self.gid, log).await?;
         self.logs.insert(log, row.clone());
         Ok(row)
+    }
+
+    /// Whether a channel is the group's.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn has_channel(
+        &mut self,
+        conn: &mut SqliteConnection,
+        channel: ChannelId,
+    ) -> Result<bool, StoreError> {
+        if self.channels.contains(&channel) {
+            return Ok(true);
+        }
+        let known = space::channel(conn, channel).await?.is_some_and(|known| known.space == self.gid);
+        if known {
+            self.channels.insert(channel);
+        }
+        Ok(known)
     }
 
     /// The heads of other logs, highest lamport first.
@@ -468,21 +490,6 @@ pub async fn range(
             })
         })
         .collect()
-}
-
-/// Own events were sealed in this epoch.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn set_via(conn: &mut SqliteConnection, events: &[EventId], epoch: u64) -> Result<(), StoreError> {
-    for id in events {
-        sqlx::query("UPDATE event SET via_epoch = ? WHERE event_id = ?")
-            .bind(epoch.cast_signed())
-            .bind(id.as_bytes())
-            .execute(&mut *conn)
-            .await?;
-    }
-    Ok(())
 }
 
 fn status_name(status: EventStatus) -> &'static str {

@@ -81,7 +81,7 @@ impl<'r> FromRow<'r, SqliteRow> for MessageRow {
     }
 }
 
-/// Stores a message and tells the feed; returns the feed's seq.
+/// Stores a message and tells the feed; gives the feed's seq.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -189,27 +189,6 @@ pub async fn is_in_channel(
     Ok(found.is_some())
 }
 
-/// Own messages `events` were sealed in `epoch`, for this many accounts.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn sealed(
-    conn: &mut SqliteConnection,
-    events: &[EventId],
-    epoch: u64,
-    recipients: u32,
-) -> Result<(), StoreError> {
-    for id in events {
-        sqlx::query("UPDATE message SET sealed_epoch = ?, recipients = ? WHERE event_id = ?")
-            .bind(epoch.cast_signed())
-            .bind(recipients)
-            .bind(id.as_bytes())
-            .execute(&mut *conn)
-            .await?;
-    }
-    Ok(())
-}
-
 /// Another member's server stored this frame: its messages are SENT.
 ///
 /// # Errors
@@ -315,18 +294,20 @@ pub async fn count_queued(conn: &mut SqliteConnection) -> Result<u32, StoreError
 
 /// Writes a feed row with the delivery of each message as it is now.
 async fn announce(conn: &mut SqliteConnection, ids: &[Vec<u8>], now: i64) -> Result<(), StoreError> {
-    for id in ids {
-        sqlx::query(
-            "INSERT INTO feed (at, kind, subject, detail) \
-             SELECT ?, ?, event_id, state || ',' || delivered_to || ',' || recipients FROM message \
-             WHERE event_id = ?",
-        )
-        .bind(now)
-        .bind(feed::KIND_DELIVERY)
-        .bind(id)
-        .execute(&mut *conn)
-        .await?;
+    if ids.is_empty() {
+        return Ok(());
     }
+    let ids: Vec<String> = ids.iter().map(|id| format!("\"{}\"", hex::encode(id))).collect();
+    sqlx::query(
+        "INSERT INTO feed (at, kind, subject, detail) \
+         SELECT ?, ?, event_id, state || ',' || delivered_to || ',' || recipients FROM message \
+         WHERE event_id IN (SELECT unhex(value) FROM json_each(?)) ORDER BY rowid",
+    )
+    .bind(now)
+    .bind(feed::KIND_DELIVERY)
+    .bind(format!("[{}]", ids.join(",")))
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

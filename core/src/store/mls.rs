@@ -37,7 +37,10 @@ pub struct GroupRow {
 }
 
 /// A state that a frame's tag names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaggedState {
+    /// The tag.
+    pub env_tag: [u8; 16],
     /// Its group.
     pub gid: GroupId,
     /// The state.
@@ -224,6 +227,7 @@ pub async fn state_by_tag(
             .await?;
     row.map(|(gid, sid, epoch, pruned)| {
         Ok(TaggedState {
+            env_tag: *env_tag,
             gid: GroupId::try_from(&*gid)?,
             sid: StateId::try_from(&*sid)?,
             epoch: epoch.cast_unsigned(),

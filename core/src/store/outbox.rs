@@ -34,16 +34,15 @@ pub async fn queued_events(
     conn: &mut SqliteConnection,
     gid: GroupId,
     limit: u32,
-) -> Result<Vec<(i64, EventId, Vec<u8>)>, StoreError> {
-    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(
-        "SELECT o.id, o.ref, e.signed FROM outbox o JOIN event e ON e.event_id = o.ref \
+) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    Ok(sqlx::query_as(
+        "SELECT o.id, e.signed FROM outbox o JOIN event e ON e.event_id = o.ref \
          WHERE o.status = 'queued' AND o.gid = ? AND o.kind = 'event' ORDER BY o.id LIMIT ?",
     )
     .bind(gid.as_bytes())
     .bind(limit)
     .fetch_all(conn)
-    .await?;
-    rows.into_iter().map(|(id, event, signed)| Ok((id, EventId::try_from(&*event)?, signed))).collect()
+    .await?)
 }
 
 /// Groups with queued events.
@@ -58,18 +57,43 @@ pub async fn groups_with_queued(conn: &mut SqliteConnection) -> Result<Vec<Group
     rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
-/// These rows were sealed into a frame.
+/// The queued events of a group up to row `last` were sealed into a frame, in `epoch`, for `recipients`
+/// accounts.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn sealed(conn: &mut SqliteConnection, rows: &[i64], frame: FrameId) -> Result<(), StoreError> {
-    for id in rows {
-        sqlx::query("UPDATE outbox SET status = 'sealed', frame_id = ? WHERE id = ?")
-            .bind(frame.as_bytes())
-            .bind(id)
-            .execute(&mut *conn)
-            .await?;
-    }
+pub async fn sealed(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    last: i64,
+    frame: FrameId,
+    (epoch, recipients): (u64, u32),
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE outbox SET status = 'sealed', frame_id = ? \
+         WHERE status = 'queued' AND gid = ? AND id <= ? AND kind = 'event'",
+    )
+    .bind(frame.as_bytes())
+    .bind(gid.as_bytes())
+    .bind(last)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE event SET via_epoch = ? WHERE event_id IN (SELECT ref FROM outbox WHERE frame_id = ?)",
+    )
+    .bind(epoch.cast_signed())
+    .bind(frame.as_bytes())
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE message SET sealed_epoch = ?, recipients = ? \
+         WHERE event_id IN (SELECT ref FROM outbox WHERE frame_id = ?)",
+    )
+    .bind(epoch.cast_signed())
+    .bind(recipients)
+    .bind(frame.as_bytes())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
