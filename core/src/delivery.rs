@@ -28,6 +28,30 @@ pub fn gaps(held: &[(LogId, u64, u64)], theirs: &HashMap<LogId, u64>) -> Vec<Log
         .collect()
 }
 
+/// Whether a member may have an event's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It concerns everyone, or was written for those who were members then.
+    Entitled,
+    /// It was written before the member came.
+    Withheld,
+    /// This device cannot tell.
+    Unknown,
+}
+
+/// Access to an event that was sealed in `via_epoch` and written in `seen_epoch`, as far as this device
+/// knows, for a member who joined in `joined_epoch`.
+pub fn access(is_state: bool, via_epoch: Option<u64>, seen_epoch: Option<u64>, joined_epoch: u64) -> Access {
+    let reaches = |epoch: Option<u64>| epoch.is_some_and(|epoch| epoch >= joined_epoch);
+    if is_state || reaches(via_epoch) || reaches(seen_epoch) {
+        Access::Entitled
+    } else if seen_epoch.is_some() {
+        Access::Withheld
+    } else {
+        Access::Unknown
+    }
+}
+
 /// Splits items into chunks of at most `limit` bytes; an item larger than that stands alone.
 pub fn chunks<T>(items: Vec<T>, limit: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut chunks: Vec<Vec<T>> = Vec::new();
@@ -76,6 +100,20 @@ mod tests {
     #[test]
     fn being_ahead_is_no_gap() {
         assert_eq!(gaps(&[(A, 0, 2)], &HashMap::from([(A, 7)])), []);
+    }
+
+    #[test]
+    fn content_is_for_those_who_were_members_when_it_was_written_or_sealed() {
+        assert_eq!(access(false, None, Some(4), 5), Access::Withheld);
+        assert_eq!(access(false, None, Some(5), 5), Access::Entitled);
+        assert_eq!(access(false, Some(5), Some(4), 5), Access::Entitled);
+        assert_eq!(access(true, None, None, 5), Access::Entitled);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_withheld() {
+        assert_eq!(access(false, None, None, 5), Access::Unknown);
+        assert_eq!(access(false, Some(4), None, 5), Access::Unknown);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 mod append;
 mod apply;
 mod project;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
@@ -39,6 +41,11 @@ impl Members {
     /// A device that is a member now.
     pub fn current(&self, device: &DeviceId) -> Option<&MemberRow> {
         self.0.get(device).filter(|row| row.left_epoch.is_none())
+    }
+
+    /// An account's device that is a member now.
+    pub fn of(&self, account: &AccountId) -> Option<&MemberRow> {
+        self.all_current().find(|row| row.account == *account)
     }
 
     /// All devices that are members now.

@@ -193,6 +193,7 @@ impl Session {
         network.track_router(running);
         let (sends, queue) = mpsc::channel(message::QUEUE);
         network.run("sends", message::accept_sends(Arc::clone(&network), queue));
+        tracing::info!("a session is open");
         Ok(Arc::new(Self {
             vault,
             network,
@@ -209,6 +210,7 @@ impl Session {
         self.network.router.stop().await;
         self.network.stopped().await;
         self.vault.close().await;
+        tracing::info!("a session is closed");
     }
 
     /// Who it belongs to.

@@ -154,7 +154,7 @@ impl Credentials {
         create_private_directory(&self.directory).map_err(|source| io_error(&self.directory, source))?;
         // Two logins at the same moment must not drop one of them.
         let lock_path = self.directory.join("credentials.lock");
-        let lock = File::create(&lock_path).map_err(|source| io_error(&lock_path, source))?;
+        let lock = private_file(&lock_path).map_err(|source| io_error(&lock_path, source))?;
         lock.lock().map_err(|source| io_error(&lock_path, source))?;
         let mut document = self.read()?;
         edit(&mut document);
@@ -210,6 +210,15 @@ fn create_private_directory(directory: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn create_private_directory(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)
+}
+
+/// Opens a file that only its owner may read, made if it is missing.
+fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 #[cfg(unix)]

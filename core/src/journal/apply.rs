@@ -145,6 +145,9 @@ pub async fn apply_withheld(
         None if reading.members.get(&withheld.author).is_some() => new_log(withheld.author),
         None => return Ok(false),
     };
+    if !may_be_withheld(tx, book, reading, withheld, &at).await? {
+        return Ok(false);
+    }
     let known = book.heads_besides(withheld.log).first().map_or(0, |(_, head)| head.lamport);
     let leap = known.max(at.lamport_there).saturating_add(MAX_WITHHELD_LEAP).min(MAX_COUNTER);
     let in_order = withheld.seq == at.contiguous + 1
@@ -174,6 +177,25 @@ pub async fn apply_withheld(
     );
     book.advance_heads(withheld.log, head, std::iter::empty());
     Ok(true)
+}
+
+/// Content is withheld only from before this account came: of authors who were there first, and only
+/// where a log begins. Anything else would let a member hide what others wrote.
+async fn may_be_withheld(
+    tx: &mut WriteTx<'_>,
+    book: &LogBook,
+    reading: &Reading<'_>,
+    withheld: &Withheld,
+    at: &LogRow,
+) -> Result<bool, StoreError> {
+    let (Some(me), Some(author)) = (reading.members.of(&reading.me), reading.members.get(&withheld.author))
+    else {
+        return Ok(false);
+    };
+    if author.joined_epoch >= me.joined_epoch {
+        return Ok(false);
+    }
+    Ok(at.contiguous == at.floor || event::is_withheld(tx.conn(), book.gid(), at.hash_there).await?)
 }
 
 /// Lets parked events take their place as long as any can.

@@ -195,7 +195,6 @@ impl Network {
         leaf: AddedLeaf,
         proof: JoinProof,
     ) -> Result<(), SlotError> {
-        let gid = slot.gid();
         let bundle = self.bundle(slot, leaf.key_package_hash).await?;
         let to = leaf.certificate.clone();
         let network = Arc::clone(self);
@@ -205,7 +204,6 @@ impl Network {
             Ok(Some(network.letter(&to, bundle, welcome, child)?))
         })
         .await?;
-        tracing::info!(space = ?gid, "a member was added");
         Ok(())
     }
 

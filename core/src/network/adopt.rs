@@ -254,6 +254,7 @@ impl Network {
                 processed.authorized.removed.iter().any(|(device, wish)| *device == own && *wish);
             let me = self.keys.account();
             self.vault.write(move |tx| Box::pin(end_membership(tx, gid, me, by_own_wish))).await?;
+            tracing::info!(by_own_wish, "this account is no longer in a group");
             slot.forget();
             return Ok(());
         };
@@ -282,6 +283,11 @@ impl Network {
         child: crate::group::state::GroupState,
     ) -> Result<(), SlotError> {
         let tag = child.facts().env_tag;
+        tracing::info!(
+            epoch = child.facts().epoch,
+            members = child.facts().standing.roster.len(),
+            "a group is in a new epoch"
+        );
         slot.adopt(child);
         self.wake.dial.notify_one();
         self.wake.commit.notify_one();

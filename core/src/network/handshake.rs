@@ -96,6 +96,7 @@ impl Network {
             return;
         }
         self.dialling.reached(peer);
+        tracing::info!(outbound, "a peer is connected");
         let told = certificate.clone();
         let noted: Result<(), StoreError> = self
             .vault

@@ -338,6 +338,11 @@ impl Network {
             self.offend(peer, offence);
         }
         self.metrics.messages_processed.inc_by(verdict.processed);
+        if verdict.parked {
+            // Whoever sent it refers to what is missing here, and so has it.
+            let pull = self.sealed_tip(slot, true).await?;
+            self.links.push(peer, pull);
+        }
         if effects.addresses_changed {
             self.wake.dial.notify_one();
         }
@@ -352,6 +357,7 @@ impl Network {
 #[derive(Default)]
 struct Verdict {
     processed: u64,
+    parked: bool,
     offences: Vec<Offence>,
 }
 
@@ -410,7 +416,8 @@ async fn apply_one(
                     effects.merge(more);
                     verdict.processed += 1;
                 }
-                Applied::Parked | Applied::Duplicate => {}
+                Applied::Parked => verdict.parked = true,
+                Applied::Duplicate => {}
                 Applied::Rejected(rejection) => verdict.offences.push(match rejection {
                     Rejection::UnknownAuthor => Offence::WrongSender,
                     Rejection::Equivocation => Offence::Equivocation,

@@ -245,6 +245,7 @@ impl Network {
         let Some(arrival) = self.arrival(&mut state, &bundle)? else { return Ok(false) };
         let network = Arc::clone(self);
         self.vault.write(move |tx| Box::pin(async move { network.arrive(tx, arrival).await })).await?;
+        tracing::info!("joined a space");
         self.after_adoption(&mut slot, state).await?;
         Ok(true)
     }

@@ -53,6 +53,7 @@ impl Network {
         self.nonces.forget(&peer);
         self.wake.dial.notify_one();
         if was_verified {
+            tracing::info!("a peer is disconnected");
             let network = Arc::clone(self);
             self.spawn("disconnected", async move { network.note_disconnected(peer).await });
         }

@@ -1,7 +1,7 @@
 //! Repairs: whoever a Tip shows to be behind gets the commits and events it lacks, from anyone who has them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 
 use super::{Network, Slot, SlotError, link::Outgoing, tip::Position};
 use crate::{
-    delivery::{self, LogGap},
+    delivery::{self, Access, LogGap},
+    event::is_state_kind,
     id::{DeviceId, GroupId, LogId, StateId},
     router::PeerId,
     store::{
@@ -89,7 +90,7 @@ impl Repairs {
             let hold = HOLD + HOLD.mul_f64(rand::random());
             if std::mem::take(&mut device.fresh) {
                 device.due = Some((now, now + hold));
-            } else if std::mem::take(&mut device.helped) {
+            } else if std::mem::take(&mut device.helped) || position.pull {
                 device.due = Some((now, now));
             } else if device.due.is_none() {
                 device.due = Some((now + SETTLE, now + hold));
@@ -103,7 +104,7 @@ impl Repairs {
         let now = Instant::now();
         self.with(gid, device, |device| {
             let logs = device.position.take().map(|position| position.logs).unwrap_or_default();
-            device.position = Some(Position { head: StateId([0; 32]), epoch, logs });
+            device.position = Some(Position { head: StateId([0; 32]), epoch, logs, pull: false });
             device.due.get_or_insert((now, now));
         });
         self.wake();
@@ -228,13 +229,22 @@ impl Network {
         rows.sort_by_key(|row| (row.lamport, row.log, row.seq));
         rows.truncate(MAX_EVENTS as usize);
         let mut epochs: HashMap<StateId, Option<u64>> = HashMap::new();
+        let mut held_back: HashSet<LogId> = HashSet::new();
         let mut carried = Vec::with_capacity(rows.len());
         for row in rows {
             if !epochs.contains_key(&row.seen_sid) {
                 epochs.insert(row.seen_sid, mls::epoch_of(conn, due.gid, row.seen_sid).await?);
             }
             let seen = epochs.get(&row.seen_sid).copied().flatten();
-            carried.push(carried_event(row, seen, joined_epoch));
+            match delivery::access(is_state_kind(row.kind), row.via_epoch, seen, joined_epoch) {
+                // Someone else can tell; a log goes out without holes or not at all.
+                Access::Unknown => {
+                    held_back.insert(row.log);
+                }
+                _ if held_back.contains(&row.log) => {}
+                Access::Entitled => carried.extend(whole(row)),
+                Access::Withheld => carried.push(withheld(row)),
+            }
         }
         Ok(carried)
     }
@@ -263,22 +273,17 @@ impl Network {
     }
 }
 
-/// An event as a member who joined in `joined_epoch` may have it: content only if it was written for
-/// those who were members then, or concerns everyone.
-fn carried_event(row: EventRow, seen_epoch: Option<u64>, joined_epoch: u64) -> CarriedEvent {
-    let state = crate::event::is_state_kind(row.kind);
-    let entitled = state
-        || row.via_epoch.is_some_and(|epoch| epoch >= joined_epoch)
-        || seen_epoch.is_some_and(|epoch| epoch >= joined_epoch);
-    let kind = match row.signed {
-        Some(signed) if entitled => carried_event::Kind::Event(signed),
-        _ => carried_event::Kind::Withheld(WithheldEvent {
-            log: row.log.0.to_vec(),
-            seq: row.seq,
-            event_id: row.id.0.to_vec(),
-            lamport: row.lamport,
-            author: row.author.0.to_vec(),
-        }),
+fn whole(row: EventRow) -> Option<CarriedEvent> {
+    Some(CarriedEvent { kind: Some(carried_event::Kind::Event(row.signed?)) })
+}
+
+fn withheld(row: EventRow) -> CarriedEvent {
+    let withheld = WithheldEvent {
+        log: row.log.0.to_vec(),
+        seq: row.seq,
+        event_id: row.id.0.to_vec(),
+        lamport: row.lamport,
+        author: row.author.0.to_vec(),
     };
-    CarriedEvent { kind: Some(kind) }
+    CarriedEvent { kind: Some(carried_event::Kind::Withheld(withheld)) }
 }

@@ -61,6 +61,8 @@ pub(super) struct Position {
     pub(super) head: StateId,
     pub(super) epoch: u64,
     pub(super) logs: HashMap<LogId, u64>,
+    /// It waits for what it lacks.
+    pub(super) pull: bool,
 }
 
 impl Network {
@@ -104,7 +106,7 @@ impl Network {
         if peers.is_empty() {
             return;
         }
-        match self.sealed_tip(&mut slot).await {
+        match self.sealed_tip(&mut slot, false).await {
             Ok(tip) => {
                 for (_, peer) in peers {
                     self.links.push(&peer, tip.clone());
@@ -118,14 +120,15 @@ impl Network {
     /// Tells one peer where this device is.
     pub(super) async fn tip_to(&self, gid: GroupId, peer: &PeerId) {
         let mut slot = self.groups.lock(gid).await;
-        match self.sealed_tip(&mut slot).await {
+        match self.sealed_tip(&mut slot, false).await {
             Ok(tip) => self.links.push(peer, tip),
             Err(SlotError::NotAMember) => {}
             Err(error) => tracing::warn!(%error, "a Tip could not be made"),
         }
     }
 
-    async fn sealed_tip(&self, slot: &mut Slot) -> Result<Outgoing, SlotError> {
+    /// This device's Tip, sealed on the head. With `pull` it asks for what it shows to be missing at once.
+    pub(super) async fn sealed_tip(&self, slot: &mut Slot, pull: bool) -> Result<Outgoing, SlotError> {
         let gid = slot.gid();
         let logs = {
             let mut reader = self.vault.read().await?;
@@ -144,6 +147,7 @@ impl Network {
             head_sid: state.facts().sid.0.to_vec(),
             epoch: state.facts().epoch,
             positions,
+            pull,
         }
         .encode_to_vec();
         let signature = self.keys.identity.sign(&signed_bytes(gid, &tip)).to_vec();
@@ -265,7 +269,7 @@ fn read_tip(gid: GroupId, body: &[u8]) -> Option<(DeviceId, u64, Position)> {
         .map(|at| Some((LogId::try_from(&*at.log).ok()?, at.contiguous)))
         .collect::<Option<_>>()?;
     let head = StateId::try_from(&*tip.head_sid).ok()?;
-    Some((device, tip.counter, Position { head, epoch: tip.epoch, logs }))
+    Some((device, tip.counter, Position { head, epoch: tip.epoch, logs, pull: tip.pull }))
 }
 
 fn signed_bytes(gid: GroupId, tip: &[u8]) -> Vec<u8> {

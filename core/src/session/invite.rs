@@ -107,9 +107,9 @@ impl Session {
     /// # Errors
     /// [`SpaceError::Join`] when the link is no good, [`SpaceError::AlreadyMember`]
     pub async fn join_space(&self, request: Option<Uuid>, link: &str) -> Result<Join, SpaceError> {
-        let parsed = InviteLink::parse(link).map_err(|_| JoinFailure::Invalid)?;
+        let request = Request::new(request, "JoinSpace", &[link.trim().as_bytes()]);
+        let Ok(parsed) = InviteLink::parse(link) else { return Err(self.refuse_link(request).await) };
         let gid = parsed.gid;
-        let request = Request::new(request, "JoinSpace", &[parsed.encode().as_bytes()]);
         let key_package = fresh_key_package(&self.network.keys.identity).map_err(SlotError::from)?;
         self.vault
             .write(move |tx| Box::pin(async move { start(tx, &parsed, key_package, &request).await }))
@@ -130,6 +130,16 @@ impl Session {
             Some(JoinStatus::Failed(failure)) => Err(failure.into()),
             Some(JoinStatus::Pending) => Ok(Join::Pending(gid)),
             None => Err(SpaceError::Group),
+        }
+    }
+
+    /// A link that is none; a request id that was spent on a real one is the graver mistake.
+    async fn refuse_link(&self, request: Request) -> SpaceError {
+        let seen = self.vault.write(move |tx| Box::pin(async move { request.recall(tx).await })).await;
+        match seen {
+            Ok(Remembered::New) => JoinFailure::Invalid.into(),
+            Ok(Remembered::Answered(_) | Remembered::Reused) => SpaceError::RequestIdReused,
+            Err(error) => error.into(),
         }
     }
 

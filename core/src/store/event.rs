@@ -403,7 +403,21 @@ pub async fn at(
     row.map(|(id, lamport)| Ok((EventId::try_from(&*id)?, lamport.cast_unsigned()))).transpose()
 }
 
-/// The SignedEvent bytes of these events, in the order of the ids; missing ones are left out.
+/// Whether only the place of this event is known.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn is_withheld(conn: &mut SqliteConnection, gid: GroupId, id: EventId) -> Result<bool, StoreError> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM event WHERE event_id = ? AND gid = ? AND status = 'withheld'")
+            .bind(id.as_bytes())
+            .bind(gid.as_bytes())
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
+/// The SignedEvent bytes of an event, if it is held with its content.
 ///
 /// # Errors
 /// [`StoreError`]

@@ -451,7 +451,9 @@ mod tests {
         let fixture = Fixture::new().await;
         let filled = fixture.vault.write(|tx| {
             Box::pin(async move {
-                query("INSERT INTO feed (seq, at, change) VALUES (41, 0, x'')").execute(tx.conn()).await?;
+                query("INSERT INTO feed (seq, at, kind, subject) VALUES (41, 0, 5, x'')")
+                    .execute(tx.conn())
+                    .await?;
                 query("DELETE FROM feed").execute(tx.conn()).await?;
                 Ok::<_, StoreError>(())
             })

@@ -1,0 +1,324 @@
+//! Logs of several devices meeting in one vault, without a network.
+
+use ed25519_dalek::SigningKey;
+
+use super::*;
+use crate::{
+    certificate::Certificate,
+    clock::random,
+    event::{Body, SignedEvent},
+    id::{ChannelId, GroupId, LogId, StateId},
+    keys::VaultKey,
+    model::{Page, Role},
+    store::{Vault, event::LogBook, message, space},
+};
+
+const GID: GroupId = GroupId([9; 16]);
+const CHANNEL: ChannelId = ChannelId([8; 16]);
+const HEAD: StateId = StateId([7; 32]);
+
+/// Someone who writes: keys and a log.
+struct Author {
+    key: SigningKey,
+    certificate: Certificate,
+    log: LogId,
+}
+
+impl Author {
+    fn new(n: u8) -> Self {
+        let account = SigningKey::from_bytes(&[n; 32]);
+        let key = SigningKey::from_bytes(&[n + 100; 32]);
+        let device = DeviceId(key.verifying_key().to_bytes());
+        let certificate = Certificate::issue(&account, device, vec![n; 38], [n; 32], 1);
+        Self { key, certificate, log: LogId([n; 16]) }
+    }
+
+    fn own(&self, recipients: u32) -> Own<'_> {
+        Own { key: &self.key, device: self.certificate.device, log: self.log, head: HEAD, recipients }
+    }
+}
+
+/// A device's vault in a group of Alice (owner), Bob and Carol.
+struct Device {
+    vault: Vault,
+    authors: std::sync::Arc<[Author; 3]>,
+    me: usize,
+    _directory: tempfile::TempDir,
+}
+
+impl Device {
+    async fn new(me: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::create(&directory.path().join("v.db"), &VaultKey::new(random())).await.unwrap();
+        let authors = std::sync::Arc::new([Author::new(1), Author::new(2), Author::new(3)]);
+        let here = std::sync::Arc::clone(&authors);
+        vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    for (n, author) in here.iter().enumerate() {
+                        let role = if n == 0 { Role::Owner } else { Role::Member };
+                        space::add_member(tx.conn(), GID, &author.certificate, role, 3 * u64::from(n > 0), 1)
+                            .await?;
+                    }
+                    let channel = crate::model::Channel {
+                        id: CHANNEL,
+                        space: GID,
+                        name: "general".into(),
+                        topic: String::new(),
+                    };
+                    space::set_channel(tx.conn(), &channel, 1).await
+                })
+            })
+            .await
+            .unwrap_or_else(|error: StoreError| panic!("{error}"));
+        Self { vault, authors, me, _directory: directory }
+    }
+
+    /// Runs a step with this device's view of the members.
+    async fn write(&self, body: Body) -> SignedEvent {
+        let (authors, me) = (std::sync::Arc::clone(&self.authors), self.me);
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    let members = Members::new(space::member_rows(tx.conn(), GID).await?);
+                    let author = &authors[me];
+                    let reading = Reading {
+                        me: author.certificate.account,
+                        members: &members,
+                        loopback: true,
+                        now: 50,
+                    };
+                    let mut book = LogBook::open(tx.conn(), GID).await?;
+                    let (signed, _) = append(tx, &mut book, &author.own(2), &reading, body).await?;
+                    book.close(tx.conn()).await?;
+                    Ok::<_, StoreError>(signed)
+                })
+            })
+            .await
+            .unwrap()
+    }
+
+    async fn say(&self, text: &str) -> SignedEvent {
+        self.write(Body::Text { channel: CHANNEL, text: text.into(), reply_to: None }).await
+    }
+
+    async fn take(&self, signed: &SignedEvent) -> Applied {
+        let (signed, me) = (signed.clone(), self.authors[self.me].certificate.account);
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    let members = Members::new(space::member_rows(tx.conn(), GID).await?);
+                    let reading = Reading { me, members: &members, loopback: true, now: 60 };
+                    let mut book = LogBook::open(tx.conn(), GID).await?;
+                    let applied = apply(tx, &mut book, &reading, &signed, None).await?;
+                    drain_parked(tx, &mut book, &reading).await?;
+                    book.close(tx.conn()).await?;
+                    Ok::<_, StoreError>(applied)
+                })
+            })
+            .await
+            .unwrap()
+    }
+
+    async fn withhold(&self, of: &SignedEvent, lamport: u64) -> bool {
+        let (of, me) = (of.clone(), self.authors[self.me].certificate.account);
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    let members = Members::new(space::member_rows(tx.conn(), GID).await?);
+                    let reading = Reading { me, members: &members, loopback: true, now: 60 };
+                    let mut book = LogBook::open(tx.conn(), GID).await?;
+                    let withheld = Withheld {
+                        log: of.event.log,
+                        seq: of.event.seq,
+                        id: of.id,
+                        lamport,
+                        author: of.event.author,
+                    };
+                    let taken = apply_withheld(tx, &mut book, &reading, &withheld).await?;
+                    drain_parked(tx, &mut book, &reading).await?;
+                    book.close(tx.conn()).await?;
+                    Ok::<_, StoreError>(taken)
+                })
+            })
+            .await
+            .unwrap()
+    }
+
+    async fn texts(&self) -> Vec<String> {
+        let mut reader = self.vault.read().await.unwrap();
+        let page = message::page(reader.conn(), CHANNEL, Page::Latest, 200).await.unwrap().unwrap();
+        page.messages.into_iter().map(|message| message.text).collect()
+    }
+
+    async fn end(&self, member: usize, epoch: u64) {
+        let device = self.authors[member].certificate.device;
+        self.vault
+            .write(move |tx| Box::pin(async move { space::end_member(tx.conn(), GID, device, epoch).await }))
+            .await
+            .unwrap_or_else(|error: StoreError| panic!("{error}"));
+    }
+}
+
+/// The same event, changed and signed anew by its author.
+fn forged(
+    author: &Author,
+    signed: &SignedEvent,
+    change: impl FnOnce(&mut crate::event::Event),
+) -> SignedEvent {
+    let mut event = signed.event.clone();
+    change(&mut event);
+    SignedEvent::sign(&author.key, event).unwrap()
+}
+
+#[tokio::test]
+async fn whatever_order_events_come_in_everyone_shows_the_same() {
+    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let hello = alice.say("hello").await;
+    bob.take(&hello).await;
+    let hi = bob.say("hi").await;
+    let how = bob.say("how are you").await;
+    alice.take(&hi).await;
+    alice.take(&how).await;
+    let fine = alice.say("fine").await;
+    bob.take(&fine).await;
+    // Carol gets everything backwards: each waits for what it refers to.
+    for event in [&fine, &how, &hi] {
+        assert_eq!(carol.take(event).await, Applied::Parked);
+    }
+    assert!(carol.texts().await.is_empty());
+    carol.take(&hello).await;
+    assert_eq!(carol.texts().await, ["hello", "hi", "how are you", "fine"]);
+    assert_eq!(alice.texts().await, carol.texts().await);
+    assert_eq!(bob.texts().await, carol.texts().await);
+}
+
+#[tokio::test]
+async fn an_event_is_taken_once() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let hello = alice.say("hello").await;
+    assert!(matches!(bob.take(&hello).await, Applied::Processed(_)));
+    assert_eq!(bob.take(&hello).await, Applied::Duplicate);
+    assert_eq!(bob.texts().await, ["hello"]);
+}
+
+#[tokio::test]
+async fn a_second_event_in_the_same_place_is_equivocation() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let hello = alice.say("hello").await;
+    let other = forged(&alice.authors[0], &hello, |event| event.wall_ms += 1);
+    bob.take(&hello).await;
+    assert_eq!(bob.take(&other).await, Applied::Rejected(Rejection::Equivocation));
+    assert_eq!(bob.texts().await, ["hello"]);
+}
+
+#[tokio::test]
+async fn a_log_belongs_to_the_device_that_began_it() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    bob.take(&alice.say("hello").await).await;
+    let next = alice.say("more").await;
+    let stolen = forged(&bob.authors[1], &next, |event| event.author = bob.authors[1].certificate.device);
+    assert_eq!(bob.take(&stolen).await, Applied::Rejected(Rejection::Equivocation));
+}
+
+#[tokio::test]
+async fn a_lamport_time_that_cannot_be_is_refused() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let hello = alice.say("hello").await;
+    let late = forged(&alice.authors[0], &hello, |event| event.lamport += 5);
+    assert_eq!(bob.take(&late).await, Applied::Rejected(Rejection::Order));
+    assert!(matches!(bob.take(&hello).await, Applied::Processed(_)));
+}
+
+#[tokio::test]
+async fn a_stranger_writes_nothing() {
+    let bob = Device::new(1).await;
+    let alice = Device::new(0).await;
+    let hello = alice.say("hello").await;
+    let stranger = Author::new(77);
+    let intruding = forged(&stranger, &hello, |event| {
+        event.author = stranger.certificate.device;
+        event.log = stranger.log;
+    });
+    assert_eq!(bob.take(&intruding).await, Applied::Rejected(Rejection::UnknownAuthor));
+}
+
+#[tokio::test]
+async fn members_do_not_rename_a_space_or_make_channels() {
+    let (bob, carol) = (Device::new(1).await, Device::new(2).await);
+    let rename = bob.write(Body::Space { name: "mine".into(), description: String::new() }).await;
+    let id = ChannelId([77; 16]);
+    let channel = bob.write(Body::Channel { channel: id, name: "mine".into(), topic: String::new() }).await;
+    carol.take(&rename).await;
+    carol.take(&channel).await;
+    let mut reader = carol.vault.read().await.unwrap();
+    assert!(space::channel(reader.conn(), id).await.unwrap().is_none());
+    drop(reader);
+    // The log goes on all the same.
+    carol.take(&bob.say("oh well").await).await;
+    assert_eq!(carol.texts().await, ["oh well"]);
+}
+
+#[tokio::test]
+async fn the_later_of_two_names_wins_in_any_order() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let name = |name: &str| Body::Profile { display_name: name.into() };
+    let (first, second) = (alice.write(name("Al")).await, alice.write(name("Alice")).await);
+    bob.take(&second).await;
+    bob.take(&first).await;
+    let mut reader = bob.vault.read().await.unwrap();
+    let account = alice.authors[0].certificate.account;
+    let member = space::member(reader.conn(), GID, account).await.unwrap().unwrap();
+    assert_eq!(member.display_name, "Alice");
+}
+
+#[tokio::test]
+async fn a_message_to_a_channel_that_is_not_there_shows_nowhere() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let lost = Body::Text { channel: ChannelId([1; 16]), text: "lost".into(), reply_to: None };
+    let lost = alice.write(lost).await;
+    assert!(matches!(bob.take(&lost).await, Applied::Processed(_)));
+    assert!(bob.texts().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_withheld_place_lets_the_log_go_on() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let secret = alice.say("before you came").await;
+    let open = alice.say("welcome").await;
+    assert_eq!(bob.take(&open).await, Applied::Parked);
+    assert!(!bob.withhold(&open, open.event.lamport).await, "not its turn");
+    assert!(bob.withhold(&secret, secret.event.lamport).await);
+    assert_eq!(bob.texts().await, ["welcome"]);
+}
+
+#[tokio::test]
+async fn a_withheld_place_cannot_leap_through_time() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let secret = alice.say("before you came").await;
+    assert!(!bob.withhold(&secret, 1 << 40).await);
+}
+
+#[tokio::test]
+async fn a_former_member_still_wrote_what_it_wrote_before() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let before = alice.say("written before I left").await;
+    bob.end(0, 5).await;
+    assert!(matches!(bob.take(&before).await, Applied::Processed(_)));
+}
+
+#[tokio::test]
+async fn content_of_those_who_came_later_is_never_withheld() {
+    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let fresh = bob.say("I am new").await;
+    assert!(!alice.withhold(&fresh, fresh.event.lamport).await, "Alice was there before Bob");
+    assert!(!carol.withhold(&fresh, fresh.event.lamport).await, "Carol came with Bob");
+}
+
+#[tokio::test]
+async fn nothing_is_withheld_after_what_was_given() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    bob.take(&alice.say("welcome").await).await;
+    let next = alice.say("something a third wants to hide").await;
+    assert!(!bob.withhold(&next, next.event.lamport).await);
+}
