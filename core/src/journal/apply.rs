@@ -92,7 +92,10 @@ pub async fn apply(
     let row = event_row(signed, via_epoch, reading.now);
     match place(tx, book, signed).await? {
         Place::Now(at) => {
-            event::insert(tx.conn(), book.gid(), &row, EventStatus::Processed).await?;
+            if !event::insert(tx.conn(), book.gid(), &row, EventStatus::Processed).await? {
+                // It was parked, and comes again in its turn.
+                event::unpark(tx.conn(), signed.id).await?;
+            }
             advance(book, at, signed);
             Ok(Applied::Processed(project(tx, reading, signed, None).await?))
         }

@@ -103,14 +103,22 @@ impl Device {
     }
 
     async fn take(&self, signed: &SignedEvent) -> Applied {
-        let (signed, me) = (signed.clone(), self.authors[self.me].certificate.account);
+        self.take_together(&[signed]).await[0]
+    }
+
+    async fn take_together(&self, events: &[&SignedEvent]) -> Vec<Applied> {
+        let events: Vec<SignedEvent> = events.iter().map(|signed| (*signed).clone()).collect();
+        let me = self.authors[self.me].certificate.account;
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
                     let members = Members::new(space::member_rows(tx.conn(), GID).await?);
                     let reading = Reading { me, members: &members, loopback: true, now: 60 };
                     let mut book = LogBook::open(tx.conn(), GID).await?;
-                    let applied = apply(tx, &mut book, &reading, &signed, None).await?;
+                    let mut applied = Vec::new();
+                    for signed in &events {
+                        applied.push(apply(tx, &mut book, &reading, signed, None).await?);
+                    }
                     drain_parked(tx, &mut book, &reading).await?;
                     book.close(tx.conn()).await?;
                     Ok::<_, StoreError>(applied)
@@ -200,6 +208,24 @@ async fn an_event_is_taken_once() {
     assert!(matches!(bob.take(&hello).await, Applied::Processed(_)));
     assert_eq!(bob.take(&hello).await, Applied::Duplicate);
     assert_eq!(bob.texts().await, ["hello"]);
+}
+
+#[tokio::test]
+async fn a_parked_event_that_comes_again_in_its_turn_stays() {
+    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let hello = alice.say("hello").await;
+    let more = alice.say("more").await;
+    assert_eq!(bob.take(&more).await, Applied::Parked);
+    // Both come in one step, so that the second is not parked any more when it comes.
+    bob.take_together(&[&hello, &more]).await;
+    assert_eq!(bob.texts().await, ["hello", "more"]);
+    // It is still there to refer to, and for those who lack it.
+    let answer = bob.say("yes").await;
+    for event in [&hello, &more, &answer] {
+        assert!(matches!(carol.take(event).await, Applied::Processed(_)));
+    }
+    let mut reader = bob.vault.read().await.unwrap();
+    assert!(crate::store::event::signed(reader.conn(), more.id).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -337,6 +337,9 @@ impl Network {
         for offence in verdict.offences {
             self.offend(peer, offence);
         }
+        for offence in verdict.others {
+            self.metrics.reject(offence);
+        }
         self.metrics.messages_processed.inc_by(verdict.processed);
         if verdict.parked {
             // Whoever sent it refers to what is missing here, and so has it.
@@ -358,7 +361,10 @@ impl Network {
 struct Verdict {
     processed: u64,
     parked: bool,
+    /// What the carrying peer did itself.
     offences: Vec<Offence>,
+    /// What others did, whose events it carried in good faith.
+    others: Vec<Offence>,
 }
 
 async fn store_batch(
@@ -418,12 +424,15 @@ async fn apply_one(
                 }
                 Applied::Parked => verdict.parked = true,
                 Applied::Duplicate => {}
-                Applied::Rejected(rejection) => verdict.offences.push(match rejection {
-                    Rejection::UnknownAuthor => Offence::WrongSender,
-                    Rejection::Equivocation => Offence::Equivocation,
-                    Rejection::Order => Offence::Malformed,
-                    Rejection::Flood => Offence::Flood,
-                }),
+                Applied::Rejected(rejection) => {
+                    let offence = match rejection {
+                        Rejection::UnknownAuthor => Offence::WrongSender,
+                        Rejection::Equivocation => Offence::Equivocation,
+                        Rejection::Order => Offence::Malformed,
+                        Rejection::Flood => Offence::Flood,
+                    };
+                    if fresh { verdict.offences.push(offence) } else { verdict.others.push(offence) }
+                }
             }
         }
     }

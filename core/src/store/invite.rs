@@ -219,11 +219,13 @@ pub async fn reject_request(
     gid: GroupId,
     event: EventId,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE change_request SET status = 'stale' WHERE gid = ? AND request_id = ?")
-        .bind(gid.as_bytes())
-        .bind(event.as_bytes())
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE change_request SET status = 'stale' WHERE gid = ? AND request_id = ? AND status = 'open'",
+    )
+    .bind(gid.as_bytes())
+    .bind(event.as_bytes())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
