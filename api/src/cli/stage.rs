@@ -38,7 +38,7 @@ pub(super) struct Resident {
     pub server: LocalServer,
     /// A logged-in connection to it.
     pub client: Client,
-    /// Where others connect to, ending in /p2p/<peer id>.
+    /// Where others connect to, ending in `/p2p/<peer id>`.
     pub address: String,
 }
 

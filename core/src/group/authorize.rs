@@ -1,6 +1,6 @@
 //! Whether a commit may be merged: a pure function of the parent state and what justifies it.
 //!
-//! The rule exists once, in [`plan`]: whoever commits asks it what to do, whoever receives asks
+//! The rule exists once, in [`plan()`]: whoever commits asks it what to do, whoever receives asks
 //! whether that was done. It knows no clock (expiry is the admitting server's) and no events beyond
 //! the commit's own (so is revocation).
 
