@@ -92,10 +92,7 @@ pub async fn apply(
     let row = event_row(signed, via_epoch, reading.now);
     match place(tx, book, signed).await? {
         Place::Now(at) => {
-            if !event::insert(tx.conn(), book.gid(), &row, EventStatus::Processed).await? {
-                // It was parked, and comes again in its turn.
-                event::unpark(tx.conn(), signed.id).await?;
-            }
+            book.take(tx.conn(), row).await?;
             advance(book, at, signed);
             Ok(Applied::Processed(project(tx, book, reading, signed, None).await?))
         }
@@ -103,7 +100,7 @@ pub async fn apply(
             if event::count_parked(tx.conn(), book.gid()).await? >= MAX_PARKED {
                 return Ok(Applied::Rejected(Rejection::Flood));
             }
-            let new = event::insert(tx.conn(), book.gid(), &row, EventStatus::Parked).await?;
+            let new = book.park(tx.conn(), &row).await?;
             Ok(if new { Applied::Parked } else { Applied::Duplicate })
         }
         Place::Past => Ok(Applied::Duplicate),
@@ -211,7 +208,7 @@ pub async fn drain_parked(
     reading: &Reading<'_>,
 ) -> Result<Effects, StoreError> {
     let mut effects = Effects::default();
-    if event::count_parked(tx.conn(), book.gid()).await? == 0 {
+    if !book.has_parked(tx.conn()).await? {
         return Ok(effects);
     }
     // In (lamport, log, seq) order what an event refers to comes before it: one pass is enough.
@@ -255,7 +252,7 @@ async fn place(tx: &mut WriteTx<'_>, book: &mut LogBook, signed: &SignedEvent) -
         return Ok(Place::Wrong(Rejection::Equivocation));
     }
     if event.seq <= at.contiguous {
-        let there = event::at(tx.conn(), book.gid(), event.log, event.seq).await?;
+        let there = book.at(tx.conn(), event.log, event.seq).await?;
         let same = there.is_none_or(|(id, _)| id == signed.id);
         return Ok(if same { Place::Past } else { Place::Wrong(Rejection::Equivocation) });
     }
@@ -293,7 +290,7 @@ async fn knowledge_of_deps(
         let there = if dep.seq == log.contiguous {
             Some((log.hash_there, log.lamport_there))
         } else {
-            event::at(tx.conn(), book.gid(), dep.log, dep.seq).await?
+            book.at(tx.conn(), dep.log, dep.seq).await?
         };
         match there {
             Some((id, lamport)) if id == dep.event_id => known.push(Knowledge::Exact(lamport)),

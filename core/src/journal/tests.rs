@@ -90,7 +90,7 @@ impl Device {
                     };
                     let mut book = LogBook::open(tx.conn(), GID).await?;
                     let (signed, _) = append(tx, &mut book, &author.own(2), &reading, body).await?;
-                    book.close(tx.conn()).await?;
+                    book.close(tx, 60).await?;
                     Ok::<_, StoreError>(signed)
                 })
             })
@@ -120,7 +120,7 @@ impl Device {
                         applied.push(apply(tx, &mut book, &reading, signed, None).await?);
                     }
                     drain_parked(tx, &mut book, &reading).await?;
-                    book.close(tx.conn()).await?;
+                    book.close(tx, 60).await?;
                     Ok::<_, StoreError>(applied)
                 })
             })
@@ -145,7 +145,7 @@ impl Device {
                     };
                     let taken = apply_withheld(tx, &mut book, &reading, &withheld).await?;
                     drain_parked(tx, &mut book, &reading).await?;
-                    book.close(tx.conn()).await?;
+                    book.close(tx, 60).await?;
                     Ok::<_, StoreError>(taken)
                 })
             })

@@ -25,9 +25,9 @@ use crate::{
     model::GroupHealth,
     router::PeerId,
     store::{
-        Notice, StoreError, WriteTx,
+        StoreError, WriteTx,
         event::LogBook,
-        feed, frame,
+        frame,
         mls::{self, TaggedState},
         peer,
     },
@@ -411,9 +411,12 @@ async fn store_batch(
     let mut book = LogBook::open(tx.conn(), gid).await?;
     let (mut effects, mut verdict) = (Effects::default(), Verdict::default());
     for opened in batch.opened {
-        frame::insert(tx.conn(), opened.frame, Some(gid), &opened.env_tag, None, done, None, reading.now)
-            .await?;
-        frame::unpark(tx.conn(), opened.frame).await?;
+        let new =
+            frame::insert(tx.conn(), opened.frame, Some(gid), &opened.env_tag, None, done, None, reading.now)
+                .await?;
+        if !new {
+            frame::unpark(tx.conn(), opened.frame).await?;
+        }
         let generation =
             frame::note_generation(tx.conn(), opened.sid, opened.leaf, opened.counter, opened.frame).await?;
         if generation == frame::Generation::Reused {
@@ -424,9 +427,7 @@ async fn store_batch(
         }
     }
     effects.merge(journal::drain_parked(tx, &mut book, reading).await?);
-    book.close(tx.conn()).await?;
-    let seq = feed::newest(tx.conn()).await?;
-    tx.notify(Notice::Feed(seq));
+    book.close(tx, reading.now).await?;
     Ok((effects, verdict))
 }
 

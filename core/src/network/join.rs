@@ -310,7 +310,7 @@ impl Network {
         journal::append(tx, &mut book, &own, &reading, Body::Profile { display_name }).await?;
         let addresses = Body::Addresses { peer_id, addresses: arrival.addresses };
         journal::append(tx, &mut book, &own, &reading, addresses).await?;
-        book.close(tx.conn()).await?;
+        book.close(tx, now).await?;
         invite::end_join(tx.conn(), gid, None).await?;
         mls::drop_key_package(tx.conn(), gid).await?;
         tell(tx, &Entry::Space(gid), now).await?;

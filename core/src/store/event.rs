@@ -2,10 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::{StoreError, space};
+use super::{
+    Notice, StoreError, WriteTx,
+    message::{self, NewMessage},
+    outbox, space,
+};
 use crate::id::{ChannelId, DeviceId, EventId, GroupId, LogId, StateId};
+
+/// Rows of one statement; SQLite allows 32,766 values.
+pub(super) const ROWS: usize = 128;
 
 /// How far a log is processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +78,9 @@ pub struct EventRow {
 }
 
 /// The logs of one group during one write step: read once, written back once.
+///
+/// Events and messages that take their place are gathered and written together at the end: a statement
+/// for many rows costs little more than for one.
 pub struct LogBook {
     gid: GroupId,
     logs: HashMap<LogId, Option<LogRow>>,
@@ -79,6 +89,14 @@ pub struct LogBook {
     changed_heads: HashSet<LogId>,
     /// Channels that were seen to be the group's: nothing in a step moves one.
     channels: HashSet<ChannelId>,
+    /// Whether events of the group wait for others; unknown at first.
+    parked: Option<bool>,
+    /// Processed events of this step, not written yet.
+    events: Vec<EventRow>,
+    /// Where they are.
+    places: HashMap<(LogId, u64), (EventId, u64)>,
+    messages: Vec<NewMessage>,
+    outgoing: Vec<EventId>,
 }
 
 impl LogBook {
@@ -110,6 +128,11 @@ impl LogBook {
             changed_logs: HashSet::new(),
             changed_heads: HashSet::new(),
             channels: HashSet::new(),
+            parked: None,
+            events: Vec::new(),
+            places: HashMap::new(),
+            messages: Vec::new(),
+            outgoing: Vec::new(),
         })
     }
 
@@ -180,11 +203,86 @@ impl LogBook {
         self.changed_heads.insert(log);
     }
 
-    /// Writes everything that changed.
+    /// Whether events of the group wait for others.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn close(self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub async fn has_parked(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
+        if let Some(parked) = self.parked {
+            return Ok(parked);
+        }
+        let parked = count_parked(conn, self.gid).await? > 0;
+        self.parked = Some(parked);
+        Ok(parked)
+    }
+
+    /// Parks an event; false when it was parked already.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn park(&mut self, conn: &mut SqliteConnection, row: &EventRow) -> Result<bool, StoreError> {
+        self.parked = Some(true);
+        insert(conn, self.gid, row, EventStatus::Parked).await
+    }
+
+    /// Takes an event that is in its place.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn take(&mut self, conn: &mut SqliteConnection, row: EventRow) -> Result<(), StoreError> {
+        if self.has_parked(conn).await? {
+            // It may be one of the parked, come again in its turn.
+            if !insert(conn, self.gid, &row, EventStatus::Processed).await? {
+                unpark(conn, row.id).await?;
+            }
+            return Ok(());
+        }
+        self.places.insert((row.log, row.seq), (row.id, row.lamport));
+        self.events.push(row);
+        Ok(())
+    }
+
+    /// Takes a message that an event carries.
+    pub fn take_message(&mut self, message: NewMessage) {
+        self.messages.push(message);
+    }
+
+    /// Puts an own event on its way.
+    pub fn send(&mut self, event: EventId) {
+        self.outgoing.push(event);
+    }
+
+    /// The id and lamport of a processed or withheld event at a place in a log.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn at(
+        &self,
+        conn: &mut SqliteConnection,
+        log: LogId,
+        seq: u64,
+    ) -> Result<Option<(EventId, u64)>, StoreError> {
+        match self.places.get(&(log, seq)) {
+            Some(there) => Ok(Some(*there)),
+            None => at(conn, self.gid, log, seq).await,
+        }
+    }
+
+    /// Writes everything that was gathered and everything that changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn close(self, tx: &mut WriteTx<'_>, now: i64) -> Result<(), StoreError> {
+        insert_processed(tx.conn(), self.gid, &self.events).await?;
+        if !self.messages.is_empty() {
+            let seq = message::insert_all(tx.conn(), self.gid, &self.messages, now).await?;
+            tx.notify(Notice::Feed(seq));
+        }
+        if !self.outgoing.is_empty() {
+            outbox::queue_events(tx.conn(), self.gid, &self.outgoing, now).await?;
+            tx.notify(Notice::Outbox(self.gid));
+        }
+        let conn = tx.conn();
         for log in &self.changed_logs {
             if let Some(Some(row)) = self.logs.get(log) {
                 write_log(conn, self.gid, *log, row).await?;
@@ -354,6 +452,37 @@ pub async fn insert(
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Stores processed events that are new here.
+async fn insert_processed(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    rows: &[EventRow],
+) -> Result<(), StoreError> {
+    for rows in rows.chunks(ROWS) {
+        let mut insert = QueryBuilder::new(
+            "INSERT OR IGNORE INTO event (event_id, gid, log, seq, lamport, author, kind, signed, seen_sid, \
+             via_epoch, status, received_at) ",
+        );
+        insert.push_values(rows, |mut values, row| {
+            values
+                .push_bind(row.id.as_bytes())
+                .push_bind(gid.0.to_vec())
+                .push_bind(row.log.as_bytes())
+                .push_bind(row.seq.cast_signed())
+                .push_bind(row.lamport.cast_signed())
+                .push_bind(row.author.as_bytes())
+                .push_bind(row.kind)
+                .push_bind(row.signed.as_deref())
+                .push_bind(row.seen_sid.as_bytes())
+                .push_bind(row.via_epoch.map(u64::cast_signed))
+                .push_bind(status_name(EventStatus::Processed))
+                .push_bind(row.received_at);
+        });
+        insert.build().persistent(false).execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 /// A parked event takes its place.

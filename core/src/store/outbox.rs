@@ -1,28 +1,32 @@
 //! What is on its way: own events until every recipient has them, letters and farewells to one device.
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::StoreError;
+use super::{StoreError, event::ROWS};
 use crate::id::{DeviceId, EventId, FrameId, GroupId};
 
-/// Queues an own event.
+/// Queues own events.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn queue_event(
+pub(super) async fn queue_events(
     conn: &mut SqliteConnection,
     gid: GroupId,
-    event: EventId,
+    events: &[EventId],
     now: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO outbox (gid, kind, ref, status, created_at) VALUES (?, 'event', ?, 'queued', ?)",
-    )
-    .bind(gid.as_bytes())
-    .bind(event.as_bytes())
-    .bind(now)
-    .execute(conn)
-    .await?;
+    for events in events.chunks(ROWS) {
+        let mut insert = QueryBuilder::new("INSERT INTO outbox (gid, kind, ref, status, created_at) ");
+        insert.push_values(events, |mut values, event| {
+            values
+                .push_bind(gid.0.to_vec())
+                .push_bind("event")
+                .push_bind(event.as_bytes())
+                .push_bind("queued")
+                .push_bind(now);
+        });
+        insert.build().persistent(false).execute(&mut *conn).await?;
+    }
     Ok(())
 }
 
