@@ -378,7 +378,10 @@ impl Network {
         if effects.request_opened {
             self.wake.commit.notify_one();
         }
-        self.group_changed(gid);
+        // Whoever sent only what is refused would send it again on our next Tip.
+        if verdict.taken || !verdict.refused {
+            self.group_changed(gid);
+        }
         Ok(())
     }
 }
@@ -387,6 +390,10 @@ impl Network {
 struct Verdict {
     processed: u64,
     parked: bool,
+    /// Something was new, or is held already.
+    taken: bool,
+    /// Something was not what it must be.
+    refused: bool,
     /// What the carrying peer did itself.
     offences: Vec<Offence>,
     /// What others did, whose events it carried in good faith.
@@ -440,16 +447,17 @@ async fn apply_one(
 ) -> Result<(), StoreError> {
     match taken {
         Taken::Withheld(withheld) => {
-            journal::apply_withheld(tx, book, reading, &withheld).await?;
+            verdict.taken |= journal::apply_withheld(tx, book, reading, &withheld).await?;
         }
         Taken::Event { signed, fresh } => {
             match journal::apply(tx, book, reading, &signed, fresh.then_some(epoch)).await? {
                 Applied::Processed(more) => {
                     effects.merge(more);
                     verdict.processed += 1;
+                    verdict.taken = true;
                 }
-                Applied::Parked => verdict.parked = true,
-                Applied::Duplicate => {}
+                Applied::Parked => (verdict.parked, verdict.taken) = (true, true),
+                Applied::Duplicate => verdict.taken = true,
                 Applied::Rejected(rejection) => {
                     let offence = match rejection {
                         Rejection::UnknownAuthor => Offence::WrongSender,
@@ -457,6 +465,7 @@ async fn apply_one(
                         Rejection::Order => Offence::Malformed,
                         Rejection::Flood => Offence::Flood,
                     };
+                    verdict.refused = true;
                     if fresh { verdict.offences.push(offence) } else { verdict.others.push(offence) }
                 }
             }

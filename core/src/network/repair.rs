@@ -86,11 +86,14 @@ impl Repairs {
                 return false;
             }
             device.counter = counter;
-            device.position = Some(position.clone());
+            let before = device.position.replace(position.clone());
+            let moved =
+                before.is_none_or(|before| before.epoch != position.epoch || before.logs != position.logs);
             let hold = HOLD + HOLD.mul_f64(rand::random());
             if std::mem::take(&mut device.fresh) {
                 device.due = Some((now, now + hold));
-            } else if std::mem::take(&mut device.helped) || position.pull {
+            } else if (device.helped && moved) || position.pull {
+                device.helped = false;
                 device.due = Some((now, now));
             } else if device.due.is_none() {
                 device.due = Some((now + SETTLE, now + hold));
@@ -286,4 +289,35 @@ fn withheld(row: EventRow) -> CarriedEvent {
         author: row.author.0.to_vec(),
     };
     CarriedEvent { kind: Some(carried_event::Kind::Withheld(withheld)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GID: GroupId = GroupId([1; 16]);
+    const DEVICE: DeviceId = DeviceId([2; 32]);
+
+    fn at(seq: u64) -> Position {
+        Position {
+            head: StateId([3; 32]),
+            epoch: 4,
+            logs: HashMap::from([(LogId([5; 16]), seq)]),
+            pull: false,
+        }
+    }
+
+    #[test]
+    fn only_who_shows_progress_is_helped_on_at_once() {
+        let repairs = Repairs::default();
+        let later = || Instant::now() + 2 * (SETTLE + HOLD);
+        repairs.heard(GID, DEVICE, 1, &at(1));
+        assert_eq!(repairs.take_due(later()).0.len(), 1);
+        repairs.with(GID, DEVICE, |device| device.helped = true);
+        // It refused what it got: the same again would make a circle.
+        repairs.heard(GID, DEVICE, 2, &at(1));
+        assert!(repairs.take_due(Instant::now()).0.is_empty());
+        repairs.heard(GID, DEVICE, 3, &at(2));
+        assert_eq!(repairs.take_due(Instant::now()).0.len(), 1);
+    }
 }

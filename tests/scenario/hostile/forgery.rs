@@ -76,7 +76,7 @@ async fn an_event_out_of_its_place_is_never_shown() {
     }
     for victim in [&*alice, &*bob] {
         let counted = (rejected(victim, "malformed").await, rejected(victim, "equivocation").await);
-        assert_eq!(counted, (2, 1), "group and time; the broken chain");
+        assert_eq!(counted, (2, 2), "group and time; the broken chain, and a gap in what is broken");
     }
     // The log itself is not spoilt by it.
     mole.say(&[alice, bob], &place.channel, "a last word").await;
@@ -169,6 +169,33 @@ async fn a_member_of_one_space_says_nothing_in_another() {
     wait_until("the text in its own space", async || alice.has(&place.channel, 1).await).await;
     assert_eq!(alice.texts(&private).await.expect("texts"), Vec::<String>::new());
     story.unharmed(&["I am in here"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_different_things_to_different_people_does_not_part_them() {
+    let mut story = Infiltrated::new().await;
+    let Infiltrated { alice, bob, mole, place, .. } = &mut story;
+    let other = mole.next_event(text_in(&place.channel, "said to bob"));
+    let other = mole.sign(other).encoded().to_vec();
+    mole.say(&[alice], &place.channel, "said to alice").await;
+    mole.say(&[alice], &place.channel, "and more to alice").await;
+    let frame = mole.fresh(&[other]);
+    assert_eq!(mole.push(bob, &frame).await, FrameOutcome::Stored);
+
+    // What the honest ones say refers to what they heard, and must arrive all the same.
+    for number in 0..10 {
+        alice.send(&place.channel, &format!("alice {number}")).await;
+        bob.send(&place.channel, &format!("bob {number}")).await;
+    }
+    for (person, other) in [(&*alice, "bob"), (&*bob, "alice")] {
+        wait_until("all that the other said", async || {
+            let texts = person.texts(&place.channel).await.map_err(|status| status.to_string())?;
+            let heard = texts.iter().filter(|text| text.starts_with(&format!("{other} "))).count();
+            when(heard == 10, format!("{} read {texts:?}", person.name()))
+        })
+        .await;
+        assert_eq!(counter(person, "spacepanda_peers_blocked_total").await, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
