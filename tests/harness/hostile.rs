@@ -179,7 +179,8 @@ impl Intruder {
         .await;
     }
 
-    fn received(&self) -> Vec<Vec<u8>> {
+    /// Every frame that was pushed to it, in order.
+    pub(crate) fn received(&self) -> Vec<Vec<u8>> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -162,7 +162,7 @@ impl Network {
             let mut reader = self.vault.read().await?;
             let state = mls::state_by_tag(reader.conn(), &frame.env_tag()).await?;
             let shared = match &state {
-                None => !peer::shared_groups(reader.conn(), certificate.device).await?.is_empty(),
+                None => !peer::shared_groups(reader.conn(), certificate).await?.is_empty(),
                 Some(_) => true,
             };
             Ok::<_, StoreError>((state, shared))
@@ -189,7 +189,7 @@ impl Network {
         bytes: &[u8],
     ) -> Result<TaggedState, FrameOutcome> {
         let (id, tag, bytes) = (frame.id(), frame.env_tag(), bytes.to_vec());
-        let (carrier, device) = (certificate.peer_id.clone(), certificate.device);
+        let (carrier, certificate) = (certificate.peer_id.clone(), certificate.clone());
         let parked: Result<Result<TaggedState, FrameOutcome>, StoreError> = self
             .vault
             .write(move |tx| {
@@ -210,7 +210,7 @@ impl Network {
                         return Ok(Err(FrameOutcome::Duplicate));
                     }
                     // Which group it is of cannot be told; with one group shared there is no doubt.
-                    if let [gid] = *peer::shared_groups(tx.conn(), device).await? {
+                    if let [gid] = *peer::shared_groups(tx.conn(), &certificate).await? {
                         super::health::set(
                             tx,
                             gid,

@@ -22,6 +22,7 @@ use crate::{
         StoreError,
         event::{self, EventRow},
         mls,
+        space::MemberRow,
     },
 };
 
@@ -162,14 +163,14 @@ impl Network {
 
     /// Sends a device what it lacks; true when something went out.
     async fn repair(&self, due: &Due) -> Result<bool, SlotError> {
-        let Some(peer) = self.peer_of(due.device) else { return Ok(false) };
         let mut slot = self.groups.lock(due.gid).await;
+        let members = slot.members(&self.vault).await?;
+        let Some(peer) = members.get(&due.device).and_then(|row| self.peer_of(row)) else { return Ok(false) };
         let epoch = slot.head(&self.vault).await?.facts().epoch;
         if due.position.epoch < epoch {
             // Events are sealed on the head: first the way there.
             return self.push_commits(&mut slot, &peer, due, epoch).await;
         }
-        let members = slot.members(&self.vault).await?;
         let Some(joined_epoch) = members.current(&due.device).map(|row| row.joined_epoch) else {
             return Ok(false);
         };
@@ -184,8 +185,9 @@ impl Network {
         carried.map(|()| true)
     }
 
-    fn peer_of(&self, device: DeviceId) -> Option<PeerId> {
-        self.links.verified().into_iter().find(|(_, d)| *d == device).map(|(peer, _)| peer)
+    fn peer_of(&self, member: &MemberRow) -> Option<PeerId> {
+        let is_it = |(_, account, device): &(_, _, _)| (*account, *device) == (member.account, member.device);
+        self.links.verified().into_iter().find(is_it).map(|(peer, _, _)| peer)
     }
 
     async fn push_commits(

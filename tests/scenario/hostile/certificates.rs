@@ -1,8 +1,11 @@
 //! Someone else's certificate, or a broken one, opens no door.
 
 use prost::Message as _;
-use spacepanda_core::{certificate::Certificate, group::key_package::fresh_key_package, invite::InviteLink};
-use spacepanda_proto::peer::v1::{JoinOutcome, RefusalReason, SignedCertificate};
+use spacepanda_core::{
+    certificate::Certificate, group::key_package::fresh_key_package, invite::InviteLink,
+    store::identity::Identity,
+};
+use spacepanda_proto::peer::v1::{FrameOutcome, JoinOutcome, RefusalReason, SignedCertificate};
 
 use crate::harness::{
     hostile::{Intruder, push_frames, refusal, rejected, victim},
@@ -77,4 +80,29 @@ async fn who_joins_must_be_who_introduced_themselves() {
     // It cost the link nothing.
     bob.join(&text).await;
     assert_eq!(same_world(&[&alice, &bob], &space, 0).await.roster.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn naming_anothers_device_brings_nothing_that_is_meant_for_it() {
+    let (alice, bob) = (victim("alice").await, victim("bob").await);
+    let place = meet(&alice, &[&bob]).await;
+    let intruder = Intruder::new("mallory").await;
+    let bobs = intruder.meet(&bob).await;
+    bob.server.stop().await;
+
+    // Its own account and router, well signed; only the device is Bob's.
+    let Identity { account, certificate: own, .. } = &intruder.identity;
+    let claim = Certificate::issue(account, bobs.device, own.peer_id.clone(), own.letter_key, 0);
+    intruder.dial(&alice).await;
+    intruder.hello(&alice, claim.encoded()).await;
+    let mut junk = vec![0; 512];
+    junk[0] = 1;
+    assert_eq!(intruder.push(&alice, &[junk]).await, [FrameOutcome::Foreign], "it parks nothing");
+    let sent = alice.send(&place.channel, "for bob alone").await;
+    // Alice has nobody to give it to, and keeps it until she has.
+    bob.server.restart().await;
+    bob.wake().await;
+    same_world(&[&alice, &bob], &place.space, 1).await;
+    assert_eq!(bob.message(&sent.message_id).await.expect("bob has it").text, "for bob alone");
+    assert_eq!(intruder.received(), Vec::<Vec<u8>>::new());
 }
