@@ -27,7 +27,8 @@ async fn nobody_writes_in_anothers_name() {
 
     // Alice's next event, signed by someone else; as new, and as if only passed on.
     let forged = in_the_name_of(&genuine, mole, &place.channel);
-    let frames = [mole.fresh(&[forged.clone()]), mole.carry(vec![carried_event::Kind::Event(forged)])];
+    let frames =
+        [mole.fresh(std::slice::from_ref(&forged)), mole.carry(vec![carried_event::Kind::Event(forged)])];
     for (number, frame) in (1..).zip(frames) {
         assert_eq!(mole.push(bob, &frame).await, FrameOutcome::Stored);
         assert_eq!(rejected(bob, "signature").await, number);

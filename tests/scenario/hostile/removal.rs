@@ -68,8 +68,8 @@ async fn a_removed_members_whole_database_opens_nothing_later() {
     assert_eq!(opened, [true], "exactly one state opens it");
 
     // Of the removal it sees the commit, which leads it nowhere.
-    let commits = heard.iter().filter(|(_, _, kind)| *kind == FrameKind::Commit);
-    let commit = commits.last().expect("the removal");
+    let mut commits = heard.iter().filter(|(_, _, kind)| *kind == FrameKind::Commit);
+    let commit = commits.next_back().expect("the removal");
     let frame = Frame::decode(&commit.0).expect("a frame");
     let led: Vec<_> = states
         .iter()

@@ -111,14 +111,16 @@ fn removal_of(mole: &mut Mole, target: &Person) -> SignedEvent {
 }
 
 /// The Add of an accomplice, and a proof made with a link of the owner's.
-async fn smuggle(mole: &Mole, nothing: &Change, link: &str) -> (Change, Vec<u8>) {
+async fn smuggle(mole: &mut Mole, nothing: &Change, link: &str) -> (Change, Vec<u8>) {
     let link = InviteLink::parse(link).expect("a link");
     let accomplice = Intruder::new("accomplice").await;
     let key_package = fresh_key_package(&accomplice.device()).expect("a KeyPackage");
-    let invites = mole.bundle.state_events.iter().map(|bytes| SignedEvent::decode(bytes).expect("an event"));
-    let all = invites.chain(mole.heard.iter().flat_map(|heard| heard.events.iter().cloned()));
-    let is_it = |event: &SignedEvent| matches!(event.event.body, Body::Invite { .. });
-    let invite = all.filter(is_it).last().expect("an invite of the owner");
+    let is_it = |event: &SignedEvent| matches!(event.event.body, Body::Invite { public_key, .. } if public_key == link.public_key());
+    let invite = mole
+        .hears("the owner's invite", |heard| {
+            heard.iter().flat_map(|heard| &heard.events).find(|event| is_it(event)).cloned()
+        })
+        .await;
     let nonce = [3; 32];
     let signature = sign_join(&link.seed, &link.gid, &nonce, &key_package.hash);
     let proof = JoinProof { invite, nonce, key_package_hash: key_package.hash, signature };
