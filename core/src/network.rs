@@ -210,7 +210,7 @@ impl Network {
 
     /// How many verified peers are connected.
     pub(crate) fn connected_peers(&self) -> usize {
-        self.links.verified().len()
+        self.links.count()
     }
 
     /// The state of the link to a peer.
@@ -238,8 +238,8 @@ impl Network {
             .links
             .verified()
             .into_iter()
-            .filter(|(_, device)| members.current(device).is_some())
-            .map(|(peer, device)| (device, peer))
+            .filter(|(_, account, device)| members.current(device).is_some_and(|row| row.account == *account))
+            .map(|(peer, _, device)| (device, peer))
             .collect())
     }
 

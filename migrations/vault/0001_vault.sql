@@ -149,6 +149,8 @@ CREATE TABLE event_log (
     -- Where this device's knowledge begins; lamport at that point.
     floor INTEGER NOT NULL,
     floor_lamport INTEGER NOT NULL,
+    -- An event of its author was refused: what others refer to there may never come.
+    broken INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (gid, log)
 ) STRICT, WITHOUT ROWID;
 

@@ -74,6 +74,7 @@ pub(super) fn new_log(device: DeviceId) -> LogRow {
         lamport_there: 0,
         floor: 0,
         floor_lamport: 0,
+        broken: false,
     }
 }
 

@@ -162,7 +162,7 @@ impl Network {
             let mut reader = self.vault.read().await?;
             let state = mls::state_by_tag(reader.conn(), &frame.env_tag()).await?;
             let shared = match &state {
-                None => !peer::shared_groups(reader.conn(), certificate.device).await?.is_empty(),
+                None => !peer::shared_groups(reader.conn(), certificate).await?.is_empty(),
                 Some(_) => true,
             };
             Ok::<_, StoreError>((state, shared))
@@ -189,7 +189,7 @@ impl Network {
         bytes: &[u8],
     ) -> Result<TaggedState, FrameOutcome> {
         let (id, tag, bytes) = (frame.id(), frame.env_tag(), bytes.to_vec());
-        let (carrier, device) = (certificate.peer_id.clone(), certificate.device);
+        let (carrier, certificate) = (certificate.peer_id.clone(), certificate.clone());
         let parked: Result<Result<TaggedState, FrameOutcome>, StoreError> = self
             .vault
             .write(move |tx| {
@@ -210,7 +210,7 @@ impl Network {
                         return Ok(Err(FrameOutcome::Duplicate));
                     }
                     // Which group it is of cannot be told; with one group shared there is no doubt.
-                    if let [gid] = *peer::shared_groups(tx.conn(), device).await? {
+                    if let [gid] = *peer::shared_groups(tx.conn(), &certificate).await? {
                         super::health::set(
                             tx,
                             gid,
@@ -378,7 +378,10 @@ impl Network {
         if effects.request_opened {
             self.wake.commit.notify_one();
         }
-        self.group_changed(gid);
+        // Whoever sent only what is refused would send it again on our next Tip.
+        if verdict.taken || !verdict.refused {
+            self.group_changed(gid);
+        }
         Ok(())
     }
 }
@@ -387,6 +390,10 @@ impl Network {
 struct Verdict {
     processed: u64,
     parked: bool,
+    /// Something was new, or is held already.
+    taken: bool,
+    /// Something was not what it must be.
+    refused: bool,
     /// What the carrying peer did itself.
     offences: Vec<Offence>,
     /// What others did, whose events it carried in good faith.
@@ -441,16 +448,17 @@ async fn apply_one(
 ) -> Result<(), StoreError> {
     match taken {
         Taken::Withheld(withheld) => {
-            journal::apply_withheld(tx, book, reading, &withheld).await?;
+            verdict.taken |= journal::apply_withheld(tx, book, reading, &withheld).await?;
         }
         Taken::Event { signed, fresh } => {
             match journal::apply(tx, book, reading, &signed, fresh.then_some(epoch)).await? {
                 Applied::Processed(more) => {
                     effects.merge(more);
                     verdict.processed += 1;
+                    verdict.taken = true;
                 }
-                Applied::Parked => verdict.parked = true,
-                Applied::Duplicate => {}
+                Applied::Parked => (verdict.parked, verdict.taken) = (true, true),
+                Applied::Duplicate => verdict.taken = true,
                 Applied::Rejected(rejection) => {
                     let offence = match rejection {
                         Rejection::UnknownAuthor => Offence::WrongSender,
@@ -458,6 +466,7 @@ async fn apply_one(
                         Rejection::Order => Offence::Malformed,
                         Rejection::Flood => Offence::Flood,
                     };
+                    verdict.refused = true;
                     if fresh { verdict.offences.push(offence) } else { verdict.others.push(offence) }
                 }
             }

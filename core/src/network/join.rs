@@ -357,6 +357,7 @@ fn floor(floor: &spacepanda_proto::peer::v1::LogFloor) -> Option<(LogId, LogRow)
         lamport_there: floor.lamport,
         floor: floor.seq,
         floor_lamport: floor.lamport,
+        broken: false,
     };
     // SQLite's integers are signed.
     let fits = floor.seq <= crate::event::MAX_COUNTER && floor.lamport <= crate::event::MAX_COUNTER;

@@ -30,7 +30,7 @@ impl Network {
                     known.insert(peer, round_trip);
                 }
                 RouterEvent::ListenAddress { .. } => self.wake.dial.notify_one(),
-                RouterEvent::InboundGarbage { peer } => self.offend(&peer, Offence::Oversized),
+                RouterEvent::InboundGarbage { peer } => self.strike(&peer, Offence::Oversized),
             }
         }
         // Without a router there is no session.

@@ -29,6 +29,8 @@ pub struct LogRow {
     pub floor: u64,
     /// Lamport at the floor.
     pub floor_lamport: u64,
+    /// An event of its author was refused: what others refer to there may never come.
+    pub broken: bool,
 }
 
 /// The newest event of a log that nothing known refers to.
@@ -295,10 +297,10 @@ impl LogBook {
     }
 }
 
-type LogColumns = (Vec<u8>, i64, Vec<u8>, i64, i64, i64);
+type LogColumns = (Vec<u8>, i64, Vec<u8>, i64, i64, i64, bool);
 
 fn log_row(row: LogColumns) -> Result<LogRow, StoreError> {
-    let (device, contiguous, hash, lamport, floor, floor_lamport) = row;
+    let (device, contiguous, hash, lamport, floor, floor_lamport, broken) = row;
     Ok(LogRow {
         device: DeviceId::try_from(&*device)?,
         contiguous: contiguous.cast_unsigned(),
@@ -306,6 +308,7 @@ fn log_row(row: LogColumns) -> Result<LogRow, StoreError> {
         lamport_there: lamport.cast_unsigned(),
         floor: floor.cast_unsigned(),
         floor_lamport: floor_lamport.cast_unsigned(),
+        broken,
     })
 }
 
@@ -315,7 +318,7 @@ async fn read_log(
     log: LogId,
 ) -> Result<Option<LogRow>, StoreError> {
     let row: Option<LogColumns> = sqlx::query_as(
-        "SELECT device, contiguous, hash_there, lamport_there, floor, floor_lamport \
+        "SELECT device, contiguous, hash_there, lamport_there, floor, floor_lamport, broken \
          FROM event_log WHERE gid = ? AND log = ?",
     )
     .bind(gid.as_bytes())
@@ -332,9 +335,10 @@ async fn write_log(
     row: &LogRow,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO event_log (gid, log, device, contiguous, hash_there, lamport_there, floor, floor_lamport) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gid, log) DO UPDATE SET \
-         contiguous = excluded.contiguous, hash_there = excluded.hash_there, lamport_there = excluded.lamport_there",
+        "INSERT INTO event_log (gid, log, device, contiguous, hash_there, lamport_there, floor, floor_lamport, broken) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gid, log) DO UPDATE SET \
+         contiguous = excluded.contiguous, hash_there = excluded.hash_there, \
+         lamport_there = excluded.lamport_there, broken = excluded.broken",
     )
     .bind(gid.as_bytes())
     .bind(log.as_bytes())
@@ -344,6 +348,7 @@ async fn write_log(
     .bind(row.lamport_there.cast_signed())
     .bind(row.floor.cast_signed())
     .bind(row.floor_lamport.cast_signed())
+    .bind(row.broken)
     .execute(conn)
     .await?;
     Ok(())
@@ -384,16 +389,16 @@ async fn write_head(
 /// # Errors
 /// [`StoreError`]
 pub async fn logs(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(LogId, LogRow)>, StoreError> {
-    let rows: Vec<(Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64)> = sqlx::query_as(
-        "SELECT log, device, contiguous, hash_there, lamport_there, floor, floor_lamport \
+    let rows: Vec<(Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64, bool)> = sqlx::query_as(
+        "SELECT log, device, contiguous, hash_there, lamport_there, floor, floor_lamport, broken \
          FROM event_log WHERE gid = ? ORDER BY log",
     )
     .bind(gid.as_bytes())
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(log, device, contiguous, hash, lamport, floor, floor_lamport)| {
-            let row = log_row((device, contiguous, hash, lamport, floor, floor_lamport))?;
+        .map(|(log, device, contiguous, hash, lamport, floor, floor_lamport, broken)| {
+            let row = log_row((device, contiguous, hash, lamport, floor, floor_lamport, broken))?;
             Ok((LogId::try_from(&*log)?, row))
         })
         .collect()
