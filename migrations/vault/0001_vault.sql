@@ -30,8 +30,7 @@ CREATE TABLE request (
     payload_hash BLOB NOT NULL,
     answer BLOB NOT NULL,
     created_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX request_age ON request (created_at);
+) STRICT, WITHOUT ROWID;
 
 -- What happened, in order: the event stream. Refers to its subject, never copies content.
 CREATE TABLE feed (
@@ -42,7 +41,6 @@ CREATE TABLE feed (
     subject BLOB NOT NULL,
     detail TEXT NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX feed_age ON feed (at);
 
 -- ---- MLS ------------------------------------------------------------------
 
@@ -295,6 +293,8 @@ CREATE TABLE outbox (
     kind TEXT NOT NULL,
     -- event_id, or the device key of the one recipient
     ref BLOB NOT NULL,
+    -- the event's place in one's own log; 0 for others
+    seq INTEGER NOT NULL DEFAULT 0,
     frame_id BLOB,
     letter BLOB,
     -- queued | sealed | custody
@@ -303,7 +303,7 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE INDEX outbox_status ON outbox (status, gid, id);
 CREATE INDEX outbox_frame ON outbox (frame_id);
-CREATE INDEX outbox_ref ON outbox (ref);
+CREATE INDEX outbox_ref ON outbox (ref) WHERE kind <> 'event';
 
 -- How far each other device said it is: its newest Tip.
 CREATE TABLE peer_tip (

@@ -59,7 +59,7 @@ pub async fn append(
     book.take(tx.conn(), event_row(&signed, None, reading.now)).await?;
     advance(book, at, &signed);
     if own.recipients > 0 {
-        book.send(signed.id);
+        book.send(signed.id, signed.event.seq);
     }
     let effects = project(tx, book, reading, &signed, Some(own.recipients)).await?;
     Ok((signed, effects))

@@ -98,7 +98,7 @@ pub struct LogBook {
     /// Where they are.
     places: HashMap<(LogId, u64), (EventId, u64)>,
     messages: Vec<NewMessage>,
-    outgoing: Vec<EventId>,
+    outgoing: Vec<(EventId, u64)>,
 }
 
 impl LogBook {
@@ -250,8 +250,8 @@ impl LogBook {
     }
 
     /// Puts an own event on its way.
-    pub fn send(&mut self, event: EventId) {
-        self.outgoing.push(event);
+    pub fn send(&mut self, event: EventId, seq: u64) {
+        self.outgoing.push((event, seq));
     }
 
     /// The id and lamport of a processed or withheld event at a place in a log.

@@ -227,7 +227,11 @@ async fn delivery(
 /// # Errors
 /// [`StoreError`]
 pub async fn trim(conn: &mut SqliteConnection, now: i64) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM feed WHERE at < ? OR seq <= (SELECT MAX(seq) FROM feed) - ?")
+    // Rows are in order of time: the first young one ends the search.
+    sqlx::query(
+        "DELETE FROM feed WHERE seq < COALESCE((SELECT MIN(seq) FROM feed WHERE at >= ?), 9223372036854775807) \
+         OR seq <= (SELECT MAX(seq) FROM feed) - ?",
+    )
         .bind(now - FEED_MEMORY_MS)
         .bind(FEED_MEMORY_ROWS)
         .execute(conn)
