@@ -39,7 +39,7 @@ pub(super) struct Nonces(Mutex<HashMap<PeerId, ([u8; 32], Instant)>>);
 impl Nonces {
     fn give(&self, peer: &PeerId) -> [u8; 32] {
         let nonce = *random();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.clone(), (nonce, Instant::now()));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(*peer, (nonce, Instant::now()));
         nonce
     }
 

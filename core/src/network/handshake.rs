@@ -111,7 +111,7 @@ impl Network {
         if let Err(error) = noted {
             tracing::warn!(%error, "a connection could not be noted");
         }
-        let (network, peer) = (Arc::clone(self), peer.clone());
+        let (network, peer) = (Arc::clone(self), *peer);
         self.spawn("greeting", async move {
             if let Err(error) = network.greet(&peer, &certificate).await {
                 tracing::warn!(%error, "a connected peer could not be brought up to date");

@@ -266,7 +266,7 @@ impl Network {
         let (Some(events), Some(former), Some(floors)) = (events, former, floors) else { return Ok(None) };
         Ok(Some(Arrival {
             facts: state.facts().clone(),
-            rows: state.take_changes().map_err(crate::group::error::GroupError::from)?,
+            rows: state.take_changes()?,
             floors,
             events,
             former,

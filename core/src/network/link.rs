@@ -67,7 +67,7 @@ impl Links {
 
     /// Every verified peer and its device.
     pub(crate) fn verified(&self) -> Vec<(PeerId, DeviceId)> {
-        self.with(|links| links.iter().map(|(peer, link)| (peer.clone(), link.certificate.device)).collect())
+        self.with(|links| links.iter().map(|(peer, link)| (*peer, link.certificate.device)).collect())
     }
 
     /// Every account with a verified peer.
@@ -98,11 +98,11 @@ impl Network {
             if links.contains_key(peer) {
                 return false;
             }
-            links.insert(peer.clone(), Link { certificate, queue });
+            links.insert(*peer, Link { certificate, queue });
             true
         });
         if new {
-            self.spawn("link", Arc::clone(self).run_link(peer.clone(), frames));
+            self.spawn("link", Arc::clone(self).run_link(*peer, frames));
         }
         new
     }

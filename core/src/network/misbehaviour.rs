@@ -35,11 +35,11 @@ impl Strikes {
         let mut strikes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if strikes.len() >= MAX_REMEMBERED && !strikes.contains_key(peer) {
             let quietest = strikes.iter().min_by_key(|(_, times)| times.last().copied());
-            if let Some(quietest) = quietest.map(|(peer, _)| peer.clone()) {
+            if let Some(quietest) = quietest.map(|(peer, _)| *peer) {
                 strikes.remove(&quietest);
             }
         }
-        let times = strikes.entry(peer.clone()).or_default();
+        let times = strikes.entry(*peer).or_default();
         times.retain(|time| now.duration_since(*time) < WINDOW);
         times.push(now);
         let too_many = times.len() >= LIMIT;
@@ -58,7 +58,7 @@ impl Network {
         if self.strikes.note(peer, Instant::now()) {
             tracing::warn!(?offence, "a peer is refused for a while");
             self.metrics.peers_blocked.inc();
-            let (network, peer) = (Arc::clone(self), peer.clone());
+            let (network, peer) = (Arc::clone(self), *peer);
             self.spawn("block", async move { network.block(peer).await });
         }
     }

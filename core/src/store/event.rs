@@ -286,7 +286,8 @@ async fn write_head(
 /// # Errors
 /// [`StoreError`]
 pub async fn logs(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(LogId, LogRow)>, StoreError> {
-    let rows: Vec<(Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64)> = sqlx::query_as(
+    type Row = (Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64);
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT log, device, contiguous, hash_there, lamport_there, floor, floor_lamport \
          FROM event_log WHERE gid = ? ORDER BY log",
     )

@@ -220,7 +220,8 @@ pub async fn state_by_tag(
     conn: &mut SqliteConnection,
     env_tag: &[u8; 16],
 ) -> Result<Option<TaggedState>, StoreError> {
-    let row: Option<(Vec<u8>, Vec<u8>, i64, Option<i64>)> =
+    type Row = (Vec<u8>, Vec<u8>, i64, Option<i64>);
+    let row: Option<Row> =
         sqlx::query_as("SELECT gid, sid, epoch, pruned_at FROM mls_state WHERE env_tag = ?")
             .bind(env_tag.as_slice())
             .fetch_optional(conn)
