@@ -3,6 +3,7 @@
 //! What goes between servers is decided here and in the pure modules; sockets belong to the router,
 //! SQL to the store. Each step is one transaction; nothing leaves before it is durable.
 
+mod addresses;
 mod admit;
 mod adopt;
 mod commit;
@@ -46,7 +47,7 @@ use crate::{
     id::{AccountId, DeviceId, GroupId},
     metrics::Metrics,
     model::PeerState,
-    router::{Address, PeerId, Router, RouterEvent},
+    router::{Address, PeerId, Router, RouterEvent, told},
     store::Vault,
 };
 
@@ -107,6 +108,7 @@ struct Wake {
     outbox: Notify,
     dial: Notify,
     join: Notify,
+    addresses: Notify,
     commit: Notify,
 }
 
@@ -146,6 +148,7 @@ impl Network {
         network.spawn("repairs", Arc::clone(&network).make_repairs());
         network.spawn("joins", Arc::clone(&network).finish_joins());
         network.spawn("commits", Arc::clone(&network).commit_requests());
+        network.spawn("addresses", Arc::clone(&network).keep_addresses_told());
         network.spawn("housekeeping", Arc::clone(&network).keep_house());
         network
     }
@@ -189,13 +192,10 @@ impl Network {
         });
     }
 
-    /// The addresses others should dial: announced ones instead of the listening ones.
+    /// The addresses others should dial, at most 16: announced ones instead of the listening ones.
     pub fn own_addresses(&self) -> Vec<Address> {
-        if self.router.announced().is_empty() {
-            self.router.listen_addresses()
-        } else {
-            self.router.announced().to_vec()
-        }
+        let announced = self.router.announced();
+        told(if announced.is_empty() { self.router.listen_addresses() } else { announced.to_vec() })
     }
 
     /// The round trip to a peer, as last measured.

@@ -7,6 +7,7 @@ mod connect;
 mod error;
 pub mod event;
 pub mod feed;
+pub mod former;
 pub mod frame;
 pub mod identity;
 pub mod invite;

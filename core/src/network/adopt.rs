@@ -24,7 +24,7 @@ use crate::{
     store::{
         StoreError, WriteTx,
         feed::Entry,
-        frame, invite, message,
+        former, frame, invite, message,
         mls::{self, TaggedState},
         outbox, peer, space, tip,
     },
@@ -153,6 +153,7 @@ pub(crate) async fn end_membership(
     mls::set_standing(conn, gid, standing).await?;
     message::fail_unsent(conn, gid, reason, now).await?;
     outbox::drop_group(conn, gid).await?;
+    former::drop_own_frames(conn, gid).await?;
     mls::forget_secrets(conn, gid, now).await?;
     if !by_own_wish {
         tell(tx, &Entry::Member(gid, me, MemberChange::Removed), now).await?;

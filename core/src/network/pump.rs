@@ -29,8 +29,11 @@ impl Network {
                     let mut known = self.round_trips.lock().unwrap_or_else(PoisonError::into_inner);
                     known.insert(peer, round_trip);
                 }
-                RouterEvent::ListenAddress { .. } => self.wake.dial.notify_one(),
-                RouterEvent::InboundGarbage { peer } => self.offend(&peer, Offence::Oversized),
+                RouterEvent::ListenAddress { .. } => {
+                    self.wake.dial.notify_one();
+                    self.wake.addresses.notify_one();
+                }
+                RouterEvent::InboundGarbage { peer } => self.strike(&peer, Offence::Oversized),
             }
         }
         // Without a router there is no session.

@@ -70,6 +70,12 @@ impl Repairs {
         f(devices.entry((gid, device)).or_default())
     }
 
+    /// A new membership begins: where others were in the one before says nothing.
+    pub(super) fn forget(&self, gid: GroupId) {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.retain(|(group, _), _| *group != gid);
+    }
+
     /// A device was connected.
     pub(super) fn meet(&self, gid: GroupId, device: DeviceId) {
         self.with(gid, device, |device| {
