@@ -49,7 +49,13 @@ struct Device {
 impl Device {
     async fn new(me: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let vault = Vault::create(&directory.path().join("v.db"), &VaultKey::new(random())).await.unwrap();
+        let vault = Vault::create(
+            &directory.path().join("v.db"),
+            &VaultKey::new(random()),
+            &crate::metrics::Metrics::default(),
+        )
+        .await
+        .unwrap();
         let authors = std::sync::Arc::new([Author::new(1), Author::new(2), Author::new(3)]);
         let here = std::sync::Arc::clone(&authors);
         vault

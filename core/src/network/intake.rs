@@ -370,7 +370,7 @@ impl Network {
         for offence in verdict.others {
             self.metrics.reject(offence);
         }
-        self.metrics.messages_processed.inc_by(verdict.processed);
+        self.metrics.events_processed.inc_by(verdict.processed);
         if verdict.parked {
             // Whoever sent it refers to what is missing here, and so has it.
             let pull = self.sealed_tip(slot, true).await?;

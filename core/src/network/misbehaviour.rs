@@ -54,10 +54,14 @@ impl Network {
     /// Counts an offence; a peer that persists is disconnected and refused for ten minutes.
     pub(super) fn offend(self: &Arc<Self>, peer: &PeerId, offence: Offence) {
         self.metrics.reject(offence);
+        self.strike(peer, offence);
+    }
+
+    /// Holds an offence against a peer that was counted where it was seen.
+    pub(super) fn strike(self: &Arc<Self>, peer: &PeerId, offence: Offence) {
         tracing::debug!(?offence, "a peer's input was refused");
         if self.strikes.note(peer, Instant::now()) {
             tracing::warn!(?offence, "a peer is refused for a while");
-            self.metrics.peers_blocked.inc();
             let (network, peer) = (Arc::clone(self), *peer);
             self.spawn("block", async move { network.block(peer).await });
         }

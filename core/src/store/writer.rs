@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{StoreError, connect::Database};
-use crate::id::GroupId;
+use crate::{id::GroupId, metrics::Metrics};
 
 /// Steps that share one commit; more wait for the next.
 const MAX_STEPS: usize = 256;
@@ -144,6 +144,13 @@ enum Savepoint {
     Fresh,
 }
 
+/// Who hears of what was committed.
+pub(super) struct Outlets {
+    pub(super) feed: watch::Sender<u64>,
+    pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) metrics: Metrics,
+}
+
 /// The task that owns the connection.
 pub(super) struct Writer {
     database: Database,
@@ -151,8 +158,7 @@ pub(super) struct Writer {
     /// Without a step for this long, the connection is closed.
     idle: Duration,
     queue: mpsc::Receiver<Command>,
-    feed: watch::Sender<u64>,
-    notices: broadcast::Sender<Notice>,
+    outlets: Outlets,
     closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -162,10 +168,9 @@ impl Writer {
         connection: SqliteConnection,
         idle: Duration,
         queue: mpsc::Receiver<Command>,
-        feed: watch::Sender<u64>,
-        notices: broadcast::Sender<Notice>,
+        outlets: Outlets,
     ) -> Self {
-        Self { database, connection: Some(connection), idle, queue, feed, notices, closing: Vec::new() }
+        Self { database, connection: Some(connection), idle, queue, outlets, closing: Vec::new() }
     }
 
     /// Runs until closed, or until nobody can ask any more.
@@ -214,6 +219,9 @@ impl Writer {
             Err(_) => close(connection).await,
         }
         if outcome.is_ok() {
+            self.outlets.metrics.write_transactions.inc();
+            // At most 256 steps.
+            self.outlets.metrics.write_batch_size.observe(batch.answers.len() as f64);
             self.publish(batch.notices);
         }
         for answer in batch.answers {
@@ -272,7 +280,7 @@ impl Writer {
         });
         let newest = newest.max();
         if let Some(newest) = newest {
-            self.feed.send_if_modified(|seq| {
+            self.outlets.feed.send_if_modified(|seq| {
                 let newer = newest > *seq;
                 *seq = newest.max(*seq);
                 newer
@@ -283,7 +291,7 @@ impl Writer {
             let superseded = matches!(notice, Notice::Feed(seq) if Some(seq) != newest);
             if !superseded && told.insert(notice) {
                 // Nobody listening is fine.
-                let _ = self.notices.send(notice);
+                let _ = self.outlets.notices.send(notice);
             }
         }
     }
