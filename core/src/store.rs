@@ -9,6 +9,7 @@ pub mod event;
 pub mod feed;
 pub mod former;
 pub mod frame;
+pub mod health;
 pub mod identity;
 pub mod invite;
 pub mod message;

@@ -128,6 +128,17 @@ impl Vault {
         self.inner.notices.subscribe()
     }
 
+    /// Moves the log into the file and empties it, so that what was deleted is gone; false when a reader
+    /// was in the way.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn empty_log(&self) -> Result<bool, StoreError> {
+        let (done, emptied) = oneshot::channel();
+        self.inner.queue.send(Command::EmptyLog(done)).await.map_err(|_| StoreError::Closed)?;
+        emptied.await.unwrap_or(Err(StoreError::Closed))
+    }
+
     /// Finishes what is queued, empties the log into the file, and closes it.
     pub async fn close(&self) {
         if timeout(READERS_GRACE, self.inner.readers.close()).await.is_err() {
@@ -514,5 +525,44 @@ mod tests {
         assert!(log.contains("SELECT 'shown'"));
         assert!(!log.contains("PRAGMA key"));
         assert!(!log.contains(fixture.key.hex().as_str()));
+    }
+
+    #[tokio::test]
+    async fn what_was_deleted_leaves_the_log() {
+        let fixture = Fixture::new().await;
+        fixture.add("a secret").await.unwrap();
+        let log = fixture.path().with_extension("db-wal");
+        assert!(fs::metadata(&log).unwrap().len() > 0);
+        assert!(fixture.vault.empty_log().await.unwrap());
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+        fixture.add("goes on").await.unwrap();
+        assert_eq!(fixture.names().await.len(), 2);
+    }
+
+    /// Started by the next test as a process of its own, whose stderr can be read.
+    #[tokio::test]
+    #[ignore = "only as a child process"]
+    async fn child_opens_with_a_wrong_key() {
+        let fixture = Fixture::new().await;
+        fixture.vault.close().await;
+        let wrong = Vault::open(&fixture.path(), &VaultKey::new(random()), &Metrics::default()).await;
+        assert_eq!(wrong.err(), Some(StoreError::Corrupt));
+    }
+
+    #[test]
+    fn a_wrong_key_prints_nothing() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--ignored",
+                "--exact",
+                "store::vault::tests::child_opens_with_a_wrong_key",
+                "--nocapture",
+            ])
+            .output()
+            .unwrap();
+        let (printed, said) =
+            (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        assert!(child.status.success() && printed.contains("1 passed"), "{printed}{said}");
+        assert!(!said.contains("sqlcipher"), "{said}");
     }
 }

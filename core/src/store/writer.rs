@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use sqlx::{Connection as _, SqliteConnection, query};
+use sqlx::{Connection as _, SqliteConnection, query, query_scalar};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::timeout,
@@ -58,6 +58,8 @@ impl WriteTx<'_> {
 pub(super) enum Command {
     /// Run this in the next transaction.
     Step(Box<dyn Step>),
+    /// Empty the log between two transactions; answer whether it is.
+    EmptyLog(oneshot::Sender<Result<bool, StoreError>>),
     /// Finish what is queued, close, and answer.
     Close(oneshot::Sender<()>),
 }
@@ -159,6 +161,7 @@ pub(super) struct Writer {
     idle: Duration,
     queue: mpsc::Receiver<Command>,
     outlets: Outlets,
+    emptying: Vec<oneshot::Sender<Result<bool, StoreError>>>,
     closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -170,7 +173,8 @@ impl Writer {
         queue: mpsc::Receiver<Command>,
         outlets: Outlets,
     ) -> Self {
-        Self { database, connection: Some(connection), idle, queue, outlets, closing: Vec::new() }
+        let connection = Some(connection);
+        Self { database, connection, idle, queue, outlets, emptying: Vec::new(), closing: Vec::new() }
     }
 
     /// Runs until closed, or until nobody can ask any more.
@@ -179,6 +183,7 @@ impl Writer {
             if let Some(step) = self.accept(command) {
                 self.transact(step).await;
             }
+            self.empty_log().await;
         }
         self.finish().await;
     }
@@ -197,6 +202,10 @@ impl Writer {
     fn accept(&mut self, command: Command) -> Option<Box<dyn Step>> {
         match command {
             Command::Step(step) => Some(step),
+            Command::EmptyLog(done) => {
+                self.emptying.push(done);
+                None
+            }
             Command::Close(done) => {
                 self.closing.push(done);
                 self.queue.close();
@@ -294,6 +303,26 @@ impl Writer {
                 let _ = self.outlets.notices.send(notice);
             }
         }
+    }
+
+    /// What a transaction in the making keeps waiting: the log is emptied after it.
+    async fn empty_log(&mut self) {
+        if self.emptying.is_empty() {
+            return;
+        }
+        let emptied = self.checkpoint().await;
+        for done in self.emptying.drain(..) {
+            let _ = done.send(emptied);
+        }
+    }
+
+    async fn checkpoint(&mut self) -> Result<bool, StoreError> {
+        if self.connection.is_none() {
+            self.connection = Some(self.database.connect().await?);
+        }
+        let Some(connection) = &mut self.connection else { return Ok(false) };
+        let busy: i64 = query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await?;
+        Ok(busy == 0)
     }
 
     async fn disconnect(&mut self) {
