@@ -21,6 +21,7 @@ mod misbehaviour;
 mod pump;
 mod repair;
 mod seal;
+mod strangers;
 mod tip;
 
 use std::{
@@ -92,6 +93,7 @@ pub struct Network {
     tips: tip::Tips,
     repairs: repair::Repairs,
     strikes: misbehaviour::Strikes,
+    strangers: strangers::Strangers,
     nonces: admit::Nonces,
     dialling: dial::Dialling,
     joining: tokio::sync::Mutex<()>,
@@ -132,6 +134,7 @@ impl Network {
             tips: tip::Tips::default(),
             repairs: repair::Repairs::default(),
             strikes: misbehaviour::Strikes::default(),
+            strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),
             dialling: dial::Dialling::default(),
             joining: tokio::sync::Mutex::new(()),
@@ -211,6 +214,16 @@ impl Network {
     /// How many verified peers are connected.
     pub(crate) fn connected_peers(&self) -> usize {
         self.links.verified().len()
+    }
+
+    /// The verified peers with a connection up.
+    pub(crate) fn linked(&self) -> Vec<PeerId> {
+        self.links.verified().into_iter().map(|(peer, _)| peer).collect()
+    }
+
+    /// Whose device a connected peer is.
+    pub(crate) fn linked_account(&self, peer: &PeerId) -> Option<AccountId> {
+        self.links.certificate(peer).map(|certificate| certificate.account)
     }
 
     /// The state of the link to a peer.

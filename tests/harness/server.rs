@@ -204,11 +204,22 @@ impl Server {
         self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Starts it again with more flags.
+    pub(crate) async fn restart_with(&self, flags: &[&str]) {
+        self.stop().await;
+        self.spawn_with(flags).await;
+    }
+
     async fn spawn(&self) {
+        self.spawn_with(&[]).await;
+    }
+
+    async fn spawn_with(&self, flags: &[&str]) {
         let known = self.process().address;
         let printed_before = self.printed().len();
         let child = serve(&self.data_dir(), known)
             .args(&self.0.plan.flags)
+            .args(flags)
             .stdout(append(&self.0.dir.path().join("stdout")))
             .stderr(append(&self.0.dir.path().join("stderr")))
             .spawn()

@@ -8,8 +8,8 @@ use std::{
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
-    EventKind, JoinBundle, JoinChallenge, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest,
-    LogFloor, PushLetter, peer_request, peer_response,
+    EventKind, JoinBundle, JoinChallenge, JoinOutcome, JoinReply, JoinRequest, LogFloor, PushLetter,
+    peer_request, peer_response,
 };
 
 use super::{Network, Slot, SlotError, commit::Wish, misbehaviour::Offence};
@@ -76,7 +76,7 @@ struct KnownInvite {
 }
 
 impl Network {
-    pub(super) fn challenge(&self, peer: &PeerId, _ask: &JoinChallengeRequest) -> peer_response::Kind {
+    pub(super) fn challenge(&self, peer: &PeerId) -> peer_response::Kind {
         // The same for every group and invite: nobody learns here which there are.
         let nonce = self.nonces.give(peer).to_vec();
         peer_response::Kind::JoinChallenge(JoinChallenge { nonce })

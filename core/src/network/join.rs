@@ -161,9 +161,8 @@ impl Network {
         row: &JoinRow,
     ) -> Option<spacepanda_proto::peer::v1::JoinReply> {
         let (gid, invite_key) = (link.gid.0.to_vec(), link.public_key().to_vec());
-        let ask = JoinChallengeRequest { gid: gid.clone(), invite_key: invite_key.clone() };
         let peer_response::Kind::JoinChallenge(challenge) =
-            self.ask(inviter, peer_request::Kind::JoinChallenge(ask)).await?
+            self.ask(inviter, peer_request::Kind::JoinChallenge(JoinChallengeRequest {})).await?
         else {
             return None;
         };

@@ -74,7 +74,8 @@ impl Network {
             .write(move |tx| {
                 Box::pin(async move {
                     let now = now_ms();
-                    if peer::peer(tx.conn(), &offender.to_bytes()).await?.is_none() {
+                    // Of a stranger its going is told, if its coming was.
+                    if peer::is_stranger(tx.conn(), &offender.to_bytes()).await? {
                         return Ok(());
                     }
                     tell(tx, &Entry::Peer(offender.to_bytes(), PeerState::Blocked), now).await
