@@ -111,6 +111,7 @@ impl Server {
         let calls = CallMetrics::default();
         let api = Api::new(
             Arc::clone(&home),
+            core_metrics.clone(),
             stopping.clone(),
             streams.clone(),
             config.server.listen.ip().is_loopback(),

@@ -11,7 +11,7 @@ mod stream;
 
 use std::sync::Arc;
 
-use spacepanda_core::{home::Home, session::Session};
+use spacepanda_core::{home::Home, metrics::Metrics, session::Session};
 use spacepanda_proto::api::v1::{
     auth_service_server::AuthServiceServer, event_service_server::EventServiceServer,
     message_service_server::MessageServiceServer, network_service_server::NetworkServiceServer,
@@ -45,11 +45,12 @@ impl Api {
     /// The services over a home. Streams run on `tasks` and end when `stopping` does.
     pub(crate) fn new(
         home: Arc<Home>,
+        metrics: Metrics,
         stopping: CancellationToken,
         tasks: TaskTracker,
         registration_open: bool,
     ) -> Self {
-        Self { home, streams: Streams::default(), stopping, tasks, registration_open }
+        Self { home, streams: Streams::new(metrics), stopping, tasks, registration_open }
     }
 
     /// All services of the client API.

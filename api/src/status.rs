@@ -244,7 +244,9 @@ impl From<AccountError> for Refusal {
             AccountError::WrongCredentials => (Code::Unauthenticated, "WRONG_CREDENTIALS"),
             AccountError::RequestIdReused => (Code::FailedPrecondition, "REQUEST_ID_REUSED"),
             // Told at start, on the operator's terminal; no call meets them.
-            AccountError::DataDirInUse | AccountError::UnlockKeyFile(_) => (Code::Unavailable, "DATA_DIR"),
+            AccountError::DataDirInUse | AccountError::NoServer | AccountError::UnlockKeyFile(_) => {
+                (Code::Unavailable, "DATA_DIR")
+            }
         };
         Self::new(code, reason, error)
     }

@@ -123,6 +123,9 @@ pub enum AccountError {
     /// Another process has the lock of the data directory.
     #[error("another process uses this data directory")]
     DataDirInUse,
+    /// Nothing to add a registration token to.
+    #[error("no server has used this data directory yet: start it once")]
+    NoServer,
     /// The unlock key file is not fit for use.
     #[error("the unlock key file cannot be used: {0}")]
     UnlockKeyFile(&'static str),
@@ -154,6 +157,7 @@ struct Inner {
     attempts: Attempts,
     passwords: Passwords,
     unlock_key: Option<UnlockKey>,
+    metrics: Metrics,
     stopping: CancellationToken,
 }
 
@@ -275,11 +279,12 @@ impl Inner {
         Ok(Self {
             store: ServerStore::open(&directory.server_database()).await?,
             directory,
-            sessions: Sessions::new(config, metrics, stopping.clone()),
+            sessions: Sessions::new(config, metrics.clone(), stopping.clone()),
             tokens: TokenCache::new(config.token_idle),
             attempts: Attempts::new(),
             passwords: Passwords::new(),
             unlock_key,
+            metrics,
             stopping,
         })
     }

@@ -162,8 +162,8 @@ pub struct Metrics {
     pub rejected: Family<RejectionLabels, Counter>,
     /// Messages of this server's users made durable.
     pub messages_accepted: Counter,
-    /// Messages of others shown to this server's users.
-    pub messages_processed: Counter,
+    /// Events of others taken into their logs: messages, and what keeps a group going.
+    pub events_processed: Counter,
     /// Durable write transactions.
     pub write_transactions: Counter,
     /// Writes grouped into one transaction.
@@ -190,7 +190,7 @@ impl Metrics {
             frames: families.add("frames", "Frames from peers"),
             rejected: families.add("peer_input_rejected", "Refused input of peers"),
             messages_accepted: families.add("messages_accepted", "Own messages made durable"),
-            messages_processed: families.add("messages_processed", "Messages of others processed"),
+            events_processed: families.add("events_processed", "Events of others taken into their logs"),
             write_transactions: families.add("write_transactions", "Durable write transactions"),
             write_batch_size: families.register(
                 "write_batch_size",

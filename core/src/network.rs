@@ -3,6 +3,7 @@
 //! What goes between servers is decided here and in the pure modules; sockets belong to the router,
 //! SQL to the store. Each step is one transaction; nothing leaves before it is durable.
 
+mod addresses;
 mod admit;
 mod adopt;
 mod commit;
@@ -20,6 +21,7 @@ mod misbehaviour;
 mod pump;
 mod repair;
 mod seal;
+mod strangers;
 mod tip;
 
 use std::{
@@ -46,7 +48,7 @@ use crate::{
     id::{AccountId, DeviceId, GroupId},
     metrics::Metrics,
     model::PeerState,
-    router::{Address, PeerId, Router, RouterEvent},
+    router::{Address, PeerId, Router, RouterEvent, told},
     store::Vault,
 };
 
@@ -91,6 +93,7 @@ pub struct Network {
     tips: tip::Tips,
     repairs: repair::Repairs,
     strikes: misbehaviour::Strikes,
+    strangers: strangers::Strangers,
     nonces: admit::Nonces,
     dialling: dial::Dialling,
     joining: tokio::sync::Mutex<()>,
@@ -107,6 +110,7 @@ struct Wake {
     outbox: Notify,
     dial: Notify,
     join: Notify,
+    addresses: Notify,
     commit: Notify,
 }
 
@@ -130,6 +134,7 @@ impl Network {
             tips: tip::Tips::default(),
             repairs: repair::Repairs::default(),
             strikes: misbehaviour::Strikes::default(),
+            strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),
             dialling: dial::Dialling::default(),
             joining: tokio::sync::Mutex::new(()),
@@ -146,6 +151,7 @@ impl Network {
         network.spawn("repairs", Arc::clone(&network).make_repairs());
         network.spawn("joins", Arc::clone(&network).finish_joins());
         network.spawn("commits", Arc::clone(&network).commit_requests());
+        network.spawn("addresses", Arc::clone(&network).keep_addresses_told());
         network.spawn("housekeeping", Arc::clone(&network).keep_house());
         network
     }
@@ -189,13 +195,10 @@ impl Network {
         });
     }
 
-    /// The addresses others should dial: announced ones instead of the listening ones.
+    /// The addresses others should dial, at most 16: announced ones instead of the listening ones.
     pub fn own_addresses(&self) -> Vec<Address> {
-        if self.router.announced().is_empty() {
-            self.router.listen_addresses()
-        } else {
-            self.router.announced().to_vec()
-        }
+        let announced = self.router.announced();
+        told(if announced.is_empty() { self.router.listen_addresses() } else { announced.to_vec() })
     }
 
     /// The round trip to a peer, as last measured.
@@ -211,6 +214,16 @@ impl Network {
     /// How many verified peers are connected.
     pub(crate) fn connected_peers(&self) -> usize {
         self.links.count()
+    }
+
+    /// The verified peers with a connection up.
+    pub(crate) fn linked(&self) -> Vec<PeerId> {
+        self.links.verified().into_iter().map(|(peer, ..)| peer).collect()
+    }
+
+    /// Whose device a connected peer is.
+    pub(crate) fn linked_account(&self, peer: &PeerId) -> Option<AccountId> {
+        self.links.certificate(peer).map(|certificate| certificate.account)
     }
 
     /// The state of the link to a peer.

@@ -39,7 +39,7 @@ use self::{
     task::{Command, Task},
 };
 pub use self::{
-    address::{Address, AddressError, MAX_ADDRESSES, PeerAddress, acceptable},
+    address::{Address, AddressError, MAX_ADDRESSES, PeerAddress, acceptable, told},
     backoff::Backoff,
     codec::{MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES},
     peer_id::{InvalidPeerId, PeerId},

@@ -102,7 +102,7 @@ CREATE TABLE mls_commit (
     parent_sid BLOB NOT NULL,
     child_sid BLOB,
     frame_id BLOB NOT NULL,
-    -- valid | parked | invalid
+    -- valid: on this device's chain | parked: did not fit and was set aside
     status TEXT NOT NULL,
     PRIMARY KEY (gid, commit_id)
 ) STRICT;
@@ -202,7 +202,7 @@ CREATE TABLE change_request (
     -- remove | leave
     kind TEXT NOT NULL,
     target BLOB NOT NULL,
-    -- open | settled | stale | rejected
+    -- open | settled | stale
     status TEXT NOT NULL,
     PRIMARY KEY (gid, request_id)
 ) STRICT;
@@ -297,7 +297,7 @@ CREATE TABLE outbox (
     seq INTEGER NOT NULL DEFAULT 0,
     frame_id BLOB,
     letter BLOB,
-    -- queued | sealed | custody
+    -- queued | sealed; the row goes once another member's server holds it
     status TEXT NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT;

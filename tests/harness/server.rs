@@ -222,11 +222,21 @@ impl Server {
         self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Starts it again with more flags.
+    pub(crate) async fn restart_with(&self, flags: &[&str]) {
+        self.stop().await;
+        self.spawn_with(flags).await;
+    }
+
     async fn spawn(&self) {
+        self.spawn_with(&[]).await;
+    }
+
+    async fn spawn_with(&self, flags: &[&str]) {
         let known = self.process().address;
         let printed_before = self.printed().len();
         let mut command = serve(&self.data_dir(), known);
-        command.args(&self.0.plan.flags);
+        command.args(&self.0.plan.flags).args(flags);
         if self.0.plan.ignores_file_limits {
             command = ignoring_file_limits(&command);
         }

@@ -133,6 +133,34 @@ async fn two_accounts_of_one_server_are_peers_like_any_other() {
     crate::harness::same_world(&[&alice, &bob], &place.space, 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_moves_tells_its_fellow_members_where_it_is_now() {
+    let alice = Server::start("alice").await.sign_up("alice").await;
+    let bob = Server::start("bob").await.sign_up("bob").await;
+    crate::harness::meet(&alice, &[&bob]).await;
+    let place = free_port().port();
+    let known = async |address: &str| {
+        let peer = bob.peer(&alice).await.ok_or("not known")?;
+        when(peer.addresses.iter().any(|known| known.ends_with(address)), format!("{:?}", peer.addresses))
+    };
+    let address = format!("/tcp/{place}");
+    known(&address).await.expect_err("nobody was told yet");
+
+    alice.server.restart_with(&["--announce", &format!("/ip4/127.0.0.1/tcp/{place}")]).await;
+    alice.wake().await;
+    wait_until("bob to hear of alice's new address", async || known(&address).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_was_not_tried_is_not_remembered() {
+    let (_cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
+    alice.connect(&bob).await;
+    let before = alice.peer(&bob).await.expect("known").addresses;
+    let wrong = format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", free_port().port(), bob.peer_id());
+    alice.try_connect(&wrong).await.expect("connected already");
+    assert_eq!(alice.peer(&bob).await.expect("known").addresses, before);
+}
+
 async fn told(feed: &mut Feed, peer: &Person, state: PeerState) {
     feed.next_matching("the peer's new state", |kind| match kind {
         Kind::PeerChanged(changed) => {

@@ -65,21 +65,31 @@ async fn a_member_removed_while_offline_learns_it_on_return() {
 async fn a_removed_member_may_be_invited_again_but_the_time_between_stays_closed() {
     let (_cluster, [alice, bob, carol]) = Cluster::of(["alice", "bob", "carol"]).await;
     let place = meet(&alice, &[&bob, &carol]).await;
+    for (author, text) in [(&alice, "before"), (&carol, "mine from before")] {
+        author.send(&place.channel, text).await;
+    }
+    same_world(&[&alice, &bob, &carol], &place.space, 2).await;
     let mut feed = carol.events(None).await;
     alice.remove(&place.space, carol.account()).await;
     learns_of_removal(&mut feed, &place).await;
     write_later(&alice, &bob, &place).await;
 
     carol.join(&alice.invite(&place.space).await).await;
+    bob.send(&place.channel, "long time no see").await;
     alice.send(&place.channel, "welcome back").await;
     wait_until("carol to be greeted", async || {
         let texts = carol.texts(&place.channel).await.map_err(|status| status.to_string())?;
-        when(texts.iter().any(|text| text == "welcome back"), format!("{texts:?}"))
+        let here = |text: &str| texts.iter().any(|known| known == text);
+        when(here("welcome back") && here("long time no see"), format!("{texts:?}"))
     })
     .await;
     reads_nothing_later(&carol, &place).await;
+    let texts = carol.texts(&place.channel).await.expect("history");
+    assert_eq!(texts.len(), 4, "what it had stays readable: {texts:?}");
     carol.send(&place.channel, "glad to be here").await;
-    wait_until("alice to read carol", async || alice.has(&place.channel, LATER + 2).await).await;
+    for reader in [&alice, &bob] {
+        wait_until("carol to be read", async || reader.has(&place.channel, LATER + 5).await).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,6 +111,16 @@ async fn who_leaves_is_out_of_the_group_and_the_owner_stays() {
     .await;
     let after = same_world(&[&alice, &bob], &place.space, 0).await;
     assert!(after.epoch > before.epoch && after.check != before.check);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_let_into_a_space_that_its_owner_left() {
+    let (_cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
+    let space = alice.create_space("The garden").await.space_id;
+    let link = alice.invite(&space).await;
+    alice.leave(&space).await;
+    let status = bob.try_join(&link).await.expect_err("nobody is there");
+    assert!(reason(&status).starts_with("INVITE_"), "{status:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

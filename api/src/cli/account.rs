@@ -194,8 +194,9 @@ fn signed_up(session: &api::Session) -> String {
     [
         greeting(session),
         String::new(),
-        "Write these words down on paper, in this order. They are the only way back into".to_owned(),
-        "the account when the password is forgotten, and they are shown only this once:".to_owned(),
+        "Write these words down on paper, in this order, and keep them: they are to let you".to_owned(),
+        "back in when the password is forgotten. This version does not take them yet, but".to_owned(),
+        "they are shown only this once:".to_owned(),
         String::new(),
         format!("    {}", bold(&session.recovery_phrase)),
         String::new(),

@@ -190,7 +190,7 @@ async fn await_sent(mut feed: Feed, message: &mut api::Message) -> Result<(), Fa
 fn fail_if_undeliverable(message: &api::Message) -> Result<(), Failure> {
     match &message.delivery {
         Some(delivery) if delivery.state() == DeliveryState::Failed => {
-            Err(Failure::ended(&delivery.reason, format!("it will not be delivered: {}", delivery.reason)))
+            Err(Failure::ended("MESSAGE_FAILED", format!("it will not be delivered: {}", delivery.reason)))
         }
         _ => Ok(()),
     }

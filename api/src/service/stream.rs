@@ -11,7 +11,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use spacepanda_core::model::FeedPage;
+use spacepanda_core::{metrics::Metrics, model::FeedPage};
 use spacepanda_proto::api::v1 as wire;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -39,15 +39,22 @@ type Open = Arc<Mutex<HashMap<[u8; 32], usize>>>;
 pub(super) struct Streams {
     open: Open,
     token_checks: Arc<watch::Sender<()>>,
+    metrics: Metrics,
 }
 
 /// A place among a login's streams, given back on drop.
 pub(super) struct Slot {
     open: Open,
     token: [u8; 32],
+    metrics: Metrics,
 }
 
 impl Streams {
+    /// None yet; they are counted in these metrics.
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
     /// Takes a place for one more stream of this login.
     pub(super) fn open(&self, token: &str) -> Result<Slot, Refusal> {
         let token: [u8; 32] = Sha256::digest(token).into();
@@ -57,7 +64,8 @@ impl Streams {
             return Err(Refusal::too_many_streams(MAX_STREAMS));
         }
         *count += 1;
-        Ok(Slot { open: Arc::clone(&self.open), token })
+        self.metrics.streams.inc();
+        Ok(Slot { open: Arc::clone(&self.open), token, metrics: self.metrics.clone() })
     }
 
     /// Lets every stream see whether its token still holds, because some were revoked.
@@ -73,6 +81,7 @@ impl Streams {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.metrics.streams.dec();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.token) {
             *count -= 1;

@@ -147,6 +147,7 @@ impl Inner {
         let key = turn.unwrap(wrap, password).await?;
         key.ok_or_else(|| {
             self.attempts.login_failed(username_hmac, from, Instant::now());
+            self.metrics.login_failures.inc();
             AccountError::WrongCredentials
         })
     }
@@ -255,7 +256,7 @@ impl Inner {
 
     async fn fill(&self, slot: &mut Option<Open>, draft: Draft) -> Result<Login, FoundError> {
         let Draft { vault: id, key, token, session: login, account, identity, device_name } = draft;
-        let vault = Vault::create(&self.directory.vault(id), &key).await?;
+        let vault = Vault::create(&self.directory.vault(id), &key, &self.metrics).await?;
         let written: Result<(), StoreError> = vault
             .write(move |tx| {
                 Box::pin(async move {

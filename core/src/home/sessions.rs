@@ -24,6 +24,23 @@ use crate::{
 pub(super) struct Open {
     pub(super) session: Arc<Session>,
     pub(super) vault: Vault,
+    counted: Counted,
+}
+
+/// One of the open sessions, for as long as it lives.
+struct Counted(Metrics);
+
+impl Counted {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.open_sessions.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open_sessions.dec();
+    }
 }
 
 /// Where an account's session is, if it runs.
@@ -69,7 +86,7 @@ impl Sessions {
             None => {}
         }
         self.check_running()?;
-        let vault = Vault::open(path, key).await?;
+        let vault = Vault::open(path, key, &self.metrics).await?;
         forget_other_logins(&vault, logins).await;
         self.start(slot, vault).await
     }
@@ -88,7 +105,8 @@ impl Sessions {
         };
         match started {
             Ok(session) => {
-                *slot = Some(Open { session: Arc::clone(&session), vault });
+                let counted = Counted::new(&self.metrics);
+                *slot = Some(Open { session: Arc::clone(&session), vault, counted });
                 Ok(session)
             }
             Err(error) => {
@@ -112,9 +130,10 @@ impl Sessions {
 
 /// Stops the slot's session, if there is one: its keys leave memory, its router stops.
 pub(super) async fn stop(slot: &mut Option<Open>) {
-    if let Some(Open { session, vault }) = slot.take() {
+    if let Some(Open { session, vault, counted }) = slot.take() {
         session.stop().await;
         vault.close().await;
+        drop(counted);
     }
 }
 

@@ -86,7 +86,7 @@ pub async fn apply(
     let Some(author) = reading.members.get(&signed.event.author) else {
         return Ok(Applied::Rejected(Rejection::UnknownAuthor));
     };
-    if !could_write(tx, book, author, signed.event.seen_sid).await? {
+    if !could_write(tx, reading, author, signed, via_epoch).await? {
         return Ok(Applied::Rejected(Rejection::UnknownAuthor));
     }
     let row = event_row(signed, via_epoch, reading.now);
@@ -237,12 +237,24 @@ pub async fn drain_parked(
 /// Whether a member, or someone who was one when this was written, may be its author.
 async fn could_write(
     tx: &mut WriteTx<'_>,
-    book: &LogBook,
+    reading: &Reading<'_>,
     author: &MemberRow,
-    seen: StateId,
+    signed: &SignedEvent,
+    via_epoch: Option<u64>,
 ) -> Result<bool, StoreError> {
     let Some(left) = author.left_epoch else { return Ok(true) };
-    Ok(mls::epoch_of(tx.conn(), book.gid(), seen).await?.is_none_or(|epoch| epoch < left))
+    if let Some(via) = via_epoch {
+        return Ok(via < left);
+    }
+    let event = &signed.event;
+    if let Some(seen) = mls::epoch_of(tx.conn(), event.gid, event.seen_sid).await? {
+        return Ok(seen < left);
+    }
+    // Every state since one's own coming is known, if only as a skeleton: this one can only be older,
+    // and then its author was there before. Messages of those who left before are not for us.
+    let Some(me) = reading.members.of(&reading.me) else { return Ok(false) };
+    let was_there_before = author.joined_epoch < me.joined_epoch;
+    Ok(was_there_before && (left > me.joined_epoch || event.body.is_state()))
 }
 
 async fn place(tx: &mut WriteTx<'_>, book: &mut LogBook, signed: &SignedEvent) -> Result<Place, StoreError> {

@@ -7,10 +7,11 @@ use crate::{
     certificate::Certificate,
     clock::random,
     event::{Body, SignedEvent},
+    group::{authorize::Standing, policy::Policy, state::StateFacts},
     id::{ChannelId, GroupId, LogId, StateId},
     keys::VaultKey,
     model::{Page, Role},
-    store::{Vault, event::LogBook, message, space},
+    store::{Vault, event::LogBook, message, mls, space},
 };
 
 const GID: GroupId = GroupId([9; 16]);
@@ -49,7 +50,13 @@ struct Device {
 impl Device {
     async fn new(me: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let vault = Vault::create(&directory.path().join("v.db"), &VaultKey::new(random())).await.unwrap();
+        let vault = Vault::create(
+            &directory.path().join("v.db"),
+            &VaultKey::new(random()),
+            &crate::metrics::Metrics::default(),
+        )
+        .await
+        .unwrap();
         let authors = std::sync::Arc::new([Author::new(1), Author::new(2), Author::new(3)]);
         let here = std::sync::Arc::clone(&authors);
         vault
@@ -157,6 +164,29 @@ impl Device {
         let mut reader = self.vault.read().await.unwrap();
         let page = message::page(reader.conn(), CHANNEL, Page::Latest, 200).await.unwrap().unwrap();
         page.messages.into_iter().map(|message| message.text).collect()
+    }
+
+    /// Has been in this state; its secrets are pruned.
+    async fn knows(&self, sid: StateId, epoch: u64) {
+        let owner = self.authors[0].certificate.account;
+        let facts = StateFacts {
+            gid: GID,
+            sid,
+            epoch,
+            check: [0; 8],
+            env_tag: [0; 16],
+            own_leaf: 0,
+            standing: Standing { gid: GID, epoch, roster: Vec::new(), policy: Policy::founding(owner) },
+        };
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    mls::insert_state(tx.conn(), &facts, None, None, 1).await?;
+                    mls::forget_secrets(tx.conn(), GID, 2).await
+                })
+            })
+            .await
+            .unwrap_or_else(|error: StoreError| panic!("{error}"));
     }
 
     async fn end(&self, member: usize, epoch: u64) {
@@ -368,6 +398,42 @@ async fn a_former_member_still_wrote_what_it_wrote_before() {
     let before = alice.say("written before I left").await;
     bob.end(0, 5).await;
     assert!(matches!(bob.take(&before).await, Applied::Processed(_)));
+}
+
+#[tokio::test]
+async fn what_a_former_member_writes_from_nowhere_is_refused() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let late = bob.say("I was never gone").await;
+    alice.end(1, 5).await;
+    // Alice was there all the time: a state she has never heard of is none.
+    assert_eq!(alice.take(&late).await, Applied::Rejected(Rejection::UnknownAuthor));
+    alice.knows(HEAD, 5).await;
+    assert_eq!(alice.take(&late).await, Applied::Rejected(Rejection::UnknownAuthor), "after its end");
+}
+
+#[tokio::test]
+async fn what_a_former_member_wrote_in_a_pruned_state_is_taken() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let before = bob.say("written before I left").await;
+    alice.end(1, 5).await;
+    alice.knows(HEAD, 4).await;
+    assert!(matches!(alice.take(&before).await, Applied::Processed(_)));
+    assert_eq!(alice.texts().await, ["written before I left"]);
+}
+
+#[tokio::test]
+async fn of_those_who_left_before_only_state_is_taken() {
+    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let name = alice.write(Body::Profile { display_name: "Al".into() }).await;
+    let text = carol.say("not for Bob").await;
+    for former in [0, 2] {
+        // Bob came in epoch 3.
+        bob.end(former, 3).await;
+    }
+    assert!(matches!(bob.take(&name).await, Applied::Processed(_)));
+    let old = alice.say("not for Bob either").await;
+    assert_eq!(bob.take(&old).await, Applied::Rejected(Rejection::UnknownAuthor));
+    assert_eq!(bob.take(&text).await, Applied::Rejected(Rejection::UnknownAuthor));
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use std::{
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
-    EventKind, JoinBundle, JoinChallenge, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest,
-    LogFloor, PushLetter, peer_request, peer_response,
+    EventKind, JoinBundle, JoinChallenge, JoinOutcome, JoinReply, JoinRequest, LogFloor, PushLetter,
+    peer_request, peer_response,
 };
 
 use super::{Network, Slot, SlotError, commit::Wish, misbehaviour::Offence};
@@ -39,7 +39,7 @@ pub(super) struct Nonces(Mutex<HashMap<PeerId, ([u8; 32], Instant)>>);
 impl Nonces {
     fn give(&self, peer: &PeerId) -> [u8; 32] {
         let nonce = *random();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(peer.clone(), (nonce, Instant::now()));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(*peer, (nonce, Instant::now()));
         nonce
     }
 
@@ -76,7 +76,7 @@ struct KnownInvite {
 }
 
 impl Network {
-    pub(super) fn challenge(&self, peer: &PeerId, _ask: &JoinChallengeRequest) -> peer_response::Kind {
+    pub(super) fn challenge(&self, peer: &PeerId) -> peer_response::Kind {
         // The same for every group and invite: nobody learns here which there are.
         let nonce = self.nonces.give(peer).to_vec();
         peer_response::Kind::JoinChallenge(JoinChallenge { nonce })

@@ -24,7 +24,7 @@ use crate::{
     store::{
         StoreError, WriteTx,
         feed::Entry,
-        frame, invite, message,
+        former, frame, invite, message,
         mls::{self, TaggedState},
         outbox, peer, space, tip,
     },
@@ -68,7 +68,7 @@ pub(super) async fn adopt(tx: &mut WriteTx<'_>, adoption: &Adoption) -> Result<(
         mls::prune(tx.conn(), gid, oldest_kept - 1, i64::MIN, now).await?;
     }
     tell(tx, &Entry::Space(gid), now).await?;
-    health::set(tx, gid, GroupHealth::Ok, "").await
+    health::recover(tx, gid).await
 }
 
 async fn store_commit(
@@ -99,6 +99,10 @@ async fn come_and_go(tx: &mut WriteTx<'_>, adoption: &Adoption, now: i64) -> Res
         }
         let change = if *by_own_wish { MemberChange::Left } else { MemberChange::Removed };
         tell(tx, &Entry::Member(gid, member.account, change), now).await?;
+    }
+    if !adoption.authorized.removed.is_empty() && space::recipients(tx.conn(), gid, adoption.me).await? == 0 {
+        message::nobody_left(tx.conn(), gid, now).await?;
+        outbox::drop_events(tx.conn(), gid).await?;
     }
     for leaf in &adoption.facts.standing.roster {
         let certificate = &leaf.certificate;
@@ -153,6 +157,7 @@ pub(crate) async fn end_membership(
     mls::set_standing(conn, gid, standing).await?;
     message::fail_unsent(conn, gid, reason, now).await?;
     outbox::drop_group(conn, gid).await?;
+    former::drop_own_frames(conn, gid).await?;
     mls::forget_secrets(conn, gid, now).await?;
     if !by_own_wish {
         tell(tx, &Entry::Member(gid, me, MemberChange::Removed), now).await?;
@@ -184,7 +189,12 @@ impl Network {
         let head = slot.head_id(&self.vault).await?;
         let processed = match slot.state(&self.vault, parent).await?.process_commit(&opened.body) {
             Ok(processed) => processed,
-            Err(error) => return Ok(self.refuse_commit(peer, &error)),
+            Err(error) => {
+                if matches!(error, CommitError::Opaque | CommitError::Lifetime | CommitError::Damaged) {
+                    self.note_health(gid, GroupHealth::Stalled, health::UNFOLLOWED).await;
+                }
+                return Ok(self.refuse_commit(peer, &error));
+            }
         };
         if parent != head {
             return self.set_aside(gid, frame, bytes, commit, parent).await;
@@ -232,8 +242,7 @@ impl Network {
                     let parked = mls::CommitStatus::Parked;
                     mls::insert_commit(tx.conn(), gid, commit, parent, None, id, parked).await?;
                     frame::keep_commit(tx.conn(), id, gid, &tag, &bytes, now_ms()).await?;
-                    let detail = "a change of the group does not fit the state held here and was set aside";
-                    health::set(tx, gid, GroupHealth::Forked, detail).await
+                    health::set(tx, gid, GroupHealth::Forked, health::SET_ASIDE).await
                 })
             })
             .await?;

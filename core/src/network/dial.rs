@@ -44,7 +44,7 @@ impl Dialling {
     fn take_turn(&self, peer: &PeerId, now: Instant) -> bool {
         self.with(|attempts| match attempts.get_mut(peer) {
             None => {
-                attempts.insert(peer.clone(), Attempt::default());
+                attempts.insert(*peer, Attempt::default());
                 true
             }
             Some(attempt) => attempt.next.take_if(|next| *next <= now).is_some(),
@@ -53,7 +53,7 @@ impl Dialling {
 
     fn failed(&self, peer: &PeerId, now: Instant) {
         self.with(|attempts| {
-            let attempt = attempts.entry(peer.clone()).or_default();
+            let attempt = attempts.entry(*peer).or_default();
             attempt.next = Some(now + attempt.backoff.next(rand::random()));
         });
     }

@@ -7,14 +7,14 @@ use std::{
 
 use spacepanda_proto::peer::v1::{Hello, RefusalReason, peer_request, peer_response};
 
-use super::{Network, misbehaviour::Offence, pump::refused};
+use super::{Network, misbehaviour::Offence, pump::refused, strangers};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
     journal::tell,
     model::PeerState,
     router::PeerId,
-    store::{StoreError, feed::Entry, outbox, peer},
+    store::{StoreError, WriteTx, feed::Entry, outbox, peer},
 };
 
 /// Why an introduction failed.
@@ -48,8 +48,11 @@ impl Network {
                 self.on_verified(peer, certificate.clone(), outbound).await;
                 Ok(certificate)
             }
-            Some(_) => Err(IntroductionError::Certificate),
-            None => Err(IntroductionError::NoAnswer),
+            Some(peer_response::Kind::Refusal(refusal)) if refusal.reason() == RefusalReason::Certificate => {
+                Err(IntroductionError::Certificate)
+            }
+            // Busy, or not speaking our language: that says nothing about its certificate.
+            _ => Err(IntroductionError::NoAnswer),
         }
     }
 
@@ -97,26 +100,38 @@ impl Network {
         }
         self.dialling.reached(peer);
         tracing::info!(outbound, "a peer is connected");
-        let told = certificate.clone();
+        let (network, id, told) = (Arc::clone(self), *peer, certificate.clone());
         let noted: Result<(), StoreError> = self
             .vault
-            .write(move |tx| {
-                Box::pin(async move {
-                    let now = now_ms();
-                    peer::note_certificate(tx.conn(), &told, outbound, now).await?;
-                    tell(tx, &Entry::Peer(told.peer_id.clone(), PeerState::Connected), now).await
-                })
-            })
+            .write(move |tx| Box::pin(async move { network.note_connected(tx, &id, &told, outbound).await }))
             .await;
         if let Err(error) = noted {
             tracing::warn!(%error, "a connection could not be noted");
         }
-        let (network, peer) = (Arc::clone(self), peer.clone());
+        let (network, peer) = (Arc::clone(self), *peer);
         self.spawn("greeting", async move {
             if let Err(error) = network.greet(&peer, &certificate).await {
                 tracing::warn!(%error, "a connected peer could not be brought up to date");
             }
         });
+    }
+
+    async fn note_connected(
+        &self,
+        tx: &mut WriteTx<'_>,
+        peer: &PeerId,
+        certificate: &Certificate,
+        outbound: bool,
+    ) -> Result<(), StoreError> {
+        let now = now_ms();
+        peer::note_certificate(tx.conn(), certificate, outbound, now).await?;
+        if peer::is_stranger(tx.conn(), &certificate.peer_id).await? {
+            peer::drop_strangers(tx.conn(), strangers::MAX_REMEMBERED).await?;
+            if !self.strangers.came(peer, Instant::now()) {
+                return Ok(());
+            }
+        }
+        tell(tx, &Entry::Peer(certificate.peer_id.clone(), PeerState::Connected), now).await
     }
 
     /// Everything that waited for this peer.

@@ -6,8 +6,15 @@ use crate::{
     id::GroupId,
     journal::tell,
     model::GroupHealth,
-    store::{StoreError, WriteTx, feed::Entry, mls},
+    store::{StoreError, WriteTx, feed::Entry, health as stored},
 };
+
+/// Why a group is forked.
+pub(super) const SET_ASIDE: &str = "a change of the group does not fit the state held here and was set aside";
+/// Why a group that resyncs is stalled.
+pub(super) const MISSING: &str = "changes to the group are missing, and no one connected has them";
+/// Why a group whose next commit is here is stalled all the same.
+pub(super) const UNFOLLOWED: &str = "a change of the group cannot be followed by this device";
 
 /// Sets a group's health inside a step; the feed hears of it when it changed.
 ///
@@ -20,10 +27,22 @@ pub(super) async fn set(
     detail: &'static str,
 ) -> Result<(), StoreError> {
     let now = now_ms();
-    if mls::set_health(tx.conn(), gid, health, detail, now).await? {
+    if stored::set(tx.conn(), gid, health, detail, now).await? {
         tell(tx, &Entry::Health(gid, health, detail.into()), now).await?;
     }
     Ok(())
+}
+
+/// Nothing is wrong any more, unless a commit that did not fit is still set aside.
+///
+/// # Errors
+/// [`StoreError`]
+pub(super) async fn recover(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
+    if stored::has_set_aside(tx.conn(), gid).await? {
+        set(tx, gid, GroupHealth::Forked, SET_ASIDE).await
+    } else {
+        set(tx, gid, GroupHealth::Ok, "").await
+    }
 }
 
 impl Network {

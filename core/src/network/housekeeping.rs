@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Network;
+use super::{Network, health};
 use crate::{
     clock::now_ms,
     model::GroupHealth,
-    store::{StoreError, feed, frame, mls, outbox, request},
+    store::{StoreError, feed, frame, health as stored, mls, outbox, request},
 };
 
 const LOOK: Duration = Duration::from_secs(60);
@@ -16,11 +16,16 @@ const SWEEP_EVERY: u32 = 60;
 const STATE_LIFE_MS: i64 = 72 * 3_600_000;
 /// Frames, letters and farewells are kept this long, milliseconds: 30 days.
 const FRAME_LIFE_MS: i64 = 30 * 24 * 3_600_000;
+/// Frames of an unknown state wait this long for the commit that explains them, milliseconds.
+const PARKED_LIFE_MS: i64 = 10 * 60_000;
+/// A group that resyncs for longer is stalled, milliseconds.
+const RESYNC_MS: i64 = 60_000;
 
 impl Network {
     /// Tidies up once a minute.
     pub(super) async fn keep_house(self: Arc<Self>) {
         let mut round = 0_u32;
+        let mut emptied = 0;
         loop {
             if round.is_multiple_of(SWEEP_EVERY)
                 && let Err(error) = self.sweep().await
@@ -30,8 +35,12 @@ impl Network {
             round = round.wrapping_add(1);
             tokio::time::sleep(LOOK).await;
             self.groups.unload_idle();
-            if let Err(error) = self.name_stalled().await {
-                tracing::warn!(%error, "groups cannot be read");
+            if let Err(error) = self.look_after_health().await {
+                tracing::warn!(%error, "the health of groups could not be noted");
+            }
+            match self.empty_log(emptied).await {
+                Ok(until) => emptied = until,
+                Err(error) => tracing::warn!(%error, "deleted secrets are still in the log"),
             }
         }
     }
@@ -54,15 +63,34 @@ impl Network {
     }
 
     /// A group that is still catching up after a minute is stalled: nobody reachable has what it lacks.
-    async fn name_stalled(&self) -> Result<(), StoreError> {
-        let resyncing = {
+    /// With nothing left that waits, it is as well as before.
+    async fn look_after_health(&self) -> Result<(), StoreError> {
+        self.vault
+            .write(|tx| {
+                Box::pin(async move {
+                    let now = now_ms();
+                    for gid in stored::groups_in(tx.conn(), GroupHealth::Resyncing, now - RESYNC_MS).await? {
+                        health::set(tx, gid, GroupHealth::Stalled, health::MISSING).await?;
+                    }
+                    stored::drop_parked_before(tx.conn(), now - PARKED_LIFE_MS).await?;
+                    for gid in stored::waiting_for_nothing(tx.conn(), health::MISSING).await? {
+                        health::recover(tx, gid).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Empties the database's log when secrets were deleted since `before`: it may still hold them.
+    /// Gives the time until which nothing is left in it.
+    async fn empty_log(&self, before: i64) -> Result<i64, StoreError> {
+        let now = now_ms();
+        let pruned = {
             let mut reader = self.vault.read().await?;
-            mls::groups_in_health(reader.conn(), GroupHealth::Resyncing, now_ms() - 60_000).await?
+            stored::pruned_since(reader.conn(), before).await?
         };
-        for gid in resyncing {
-            let detail = "changes to the group are missing, and no one connected has them";
-            self.note_health(gid, GroupHealth::Stalled, detail).await;
-        }
-        Ok(())
+        // A reader may be in the way: the next round tries again.
+        Ok(if !pruned || self.vault.empty_log().await? { now - 1 } else { before })
     }
 }

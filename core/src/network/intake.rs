@@ -27,7 +27,7 @@ use crate::{
     store::{
         StoreError, WriteTx,
         event::LogBook,
-        frame,
+        frame::{self, NewFrame},
         mls::{self, TaggedState},
         peer,
     },
@@ -68,7 +68,7 @@ struct Opened {
 
 /// One event of an application message.
 enum Taken {
-    Event { signed: SignedEvent, fresh: bool },
+    Event { signed: Box<SignedEvent>, fresh: bool },
     Withheld(Withheld),
 }
 
@@ -201,12 +201,15 @@ impl Network {
                     {
                         return Ok(Err(FrameOutcome::Busy));
                     }
-                    let parked = frame::FrameStatus::Parked;
-                    let carrier = Some(carrier.as_slice());
-                    let now = now_ms();
-                    let new =
-                        frame::insert(tx.conn(), id, None, &tag, Some(&bytes), parked, carrier, now).await?;
-                    if !new {
+                    let parked = NewFrame {
+                        id,
+                        gid: None,
+                        env_tag: &tag,
+                        bytes: Some(&bytes),
+                        status: frame::FrameStatus::Parked,
+                        carrier: Some(&carrier),
+                    };
+                    if !frame::insert(tx.conn(), &parked, now_ms()).await? {
                         return Ok(Err(FrameOutcome::Duplicate));
                     }
                     // Which group it is of cannot be told; with one group shared there is no doubt.
@@ -366,7 +369,7 @@ impl Network {
         for offence in verdict.others {
             self.metrics.reject(offence);
         }
-        self.metrics.messages_processed.inc_by(verdict.processed);
+        self.metrics.events_processed.inc_by(verdict.processed);
         if verdict.parked {
             // Whoever sent it refers to what is missing here, and so has it.
             let pull = self.sealed_tip(slot, true).await?;
@@ -410,18 +413,15 @@ async fn store_batch(
     for (sid, rows) in &changes {
         mls::store_rows(tx.conn(), gid, *sid, rows).await?;
     }
-    let done = frame::FrameStatus::Done;
     for (id, tag) in &batch.spent {
-        frame::insert(tx.conn(), *id, Some(gid), tag, None, done, None, reading.now).await?;
+        frame::insert(tx.conn(), &NewFrame::done(*id, gid, tag), reading.now).await?;
         frame::unpark(tx.conn(), *id).await?;
     }
     let mut book = LogBook::open(tx.conn(), gid).await?;
     let (mut effects, mut verdict) = (Effects::default(), Verdict::default());
     for opened in batch.opened {
-        let new =
-            frame::insert(tx.conn(), opened.frame, Some(gid), &opened.env_tag, None, done, None, reading.now)
-                .await?;
-        if !new {
+        let done = NewFrame::done(opened.frame, gid, &opened.env_tag);
+        if !frame::insert(tx.conn(), &done, reading.now).await? {
             frame::unpark(tx.conn(), opened.frame).await?;
         }
         let generation =
@@ -493,7 +493,7 @@ fn read_events(gid: GroupId, application: &Application) -> Result<Vec<Taken>, Of
                     if signed.event.author != sender {
                         return Err(Offence::WrongSender);
                     }
-                    Ok(Taken::Event { signed, fresh: true })
+                    Ok(Taken::Event { signed: Box::new(signed), fresh: true })
                 })
                 .collect()
         }
@@ -511,7 +511,7 @@ fn read_events(gid: GroupId, application: &Application) -> Result<Vec<Taken>, Of
 fn read_carried(gid: GroupId, carried: &CarriedEvent) -> Result<Taken, Offence> {
     match carried.kind.as_ref().ok_or(Offence::Malformed)? {
         carried_event::Kind::Event(bytes) => {
-            Ok(Taken::Event { signed: read_event(gid, bytes)?, fresh: false })
+            Ok(Taken::Event { signed: Box::new(read_event(gid, bytes)?), fresh: false })
         }
         carried_event::Kind::Withheld(withheld) => {
             let malformed = |_| Offence::Malformed;

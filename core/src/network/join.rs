@@ -28,6 +28,7 @@ use crate::{
         StoreError, WriteTx, event,
         event::{LogBook, LogRow},
         feed::Entry,
+        former,
         invite::{self, JoinRow, JoinStatus},
         mls, peer, space,
     },
@@ -160,9 +161,8 @@ impl Network {
         row: &JoinRow,
     ) -> Option<spacepanda_proto::peer::v1::JoinReply> {
         let (gid, invite_key) = (link.gid.0.to_vec(), link.public_key().to_vec());
-        let ask = JoinChallengeRequest { gid: gid.clone(), invite_key: invite_key.clone() };
         let peer_response::Kind::JoinChallenge(challenge) =
-            self.ask(inviter, peer_request::Kind::JoinChallenge(ask)).await?
+            self.ask(inviter, peer_request::Kind::JoinChallenge(JoinChallengeRequest {})).await?
         else {
             return None;
         };
@@ -245,6 +245,7 @@ impl Network {
         let Some(arrival) = self.arrival(&mut state, &bundle)? else { return Ok(false) };
         let network = Arc::clone(self);
         self.vault.write(move |tx| Box::pin(async move { network.arrive(tx, arrival).await })).await?;
+        self.repairs.forget(gid);
         tracing::info!("joined a space");
         self.after_adoption(&mut slot, state).await?;
         Ok(true)
@@ -266,7 +267,7 @@ impl Network {
         let (Some(events), Some(former), Some(floors)) = (events, former, floors) else { return Ok(None) };
         Ok(Some(Arrival {
             facts: state.facts().clone(),
-            rows: state.take_changes().map_err(crate::group::error::GroupError::from)?,
+            rows: state.take_changes()?,
             floors,
             events,
             former,
@@ -280,6 +281,9 @@ impl Network {
         let (gid, now) = (arrival.facts.gid, now_ms());
         let own_log = LogId(*random());
         let sid = arrival.facts.sid;
+        if let Some(before) = mls::group(tx.conn(), gid).await? {
+            former::begin_anew(tx.conn(), gid, before.own_log, arrival.facts.epoch).await?;
+        }
         mls::store_rows(tx.conn(), gid, sid, &arrival.rows).await?;
         mls::insert_state(tx.conn(), &arrival.facts, None, None, now).await?;
         mls::insert_group(tx.conn(), gid, sid, own_log, now).await?;
@@ -289,7 +293,12 @@ impl Network {
         let mut book = LogBook::open(tx.conn(), gid).await?;
         for (log, row) in &arrival.floors {
             let head = event::Head { seq: row.contiguous, id: row.hash_there, lamport: row.lamport_there };
-            book.set_log(*log, row.clone());
+            // Who was here before may hold more than the inviter did; what is processed stays so.
+            let ahead =
+                book.log(tx.conn(), *log).await?.is_some_and(|held| held.contiguous >= row.contiguous);
+            if !ahead {
+                book.set_log(*log, row.clone());
+            }
             if head.seq > 0 {
                 book.advance_heads(*log, head, std::iter::empty());
             }

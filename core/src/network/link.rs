@@ -106,11 +106,11 @@ impl Network {
             if links.contains_key(peer) {
                 return false;
             }
-            links.insert(peer.clone(), Link { certificate, queue });
+            links.insert(*peer, Link { certificate, queue });
             true
         });
         if new {
-            self.spawn("link", Arc::clone(self).run_link(peer.clone(), frames));
+            self.spawn("link", Arc::clone(self).run_link(*peer, frames));
         }
         new
     }
@@ -133,24 +133,22 @@ impl Network {
                 batch.push(next);
             }
             // A batch that does not arrive is not repeated here: Tips show what is missing.
-            if let Some(stored) = self.push_batch(&peer, &batch).await {
-                self.take_custody(stored).await;
+            if let Some(outcomes) = self.push_batch(&peer, &batch).await {
+                let held = |outcome| matches!(outcome, FrameOutcome::Stored | FrameOutcome::Duplicate);
+                let stored = batch.iter().zip(outcomes).filter(|(_, outcome)| held(*outcome));
+                self.take_custody(stored.filter_map(|(frame, _)| frame.custody).collect()).await;
             }
         }
     }
 
-    /// Pushes frames; gives the tracked ones that the peer holds now, or nothing when it did not answer.
-    async fn push_batch(&self, peer: &PeerId, batch: &[Outgoing]) -> Option<Vec<FrameId>> {
+    /// Pushes frames; gives what became of each, or nothing when the peer did not answer.
+    async fn push_batch(&self, peer: &PeerId, batch: &[Outgoing]) -> Option<Vec<FrameOutcome>> {
         let frames = batch.iter().map(|frame| frame.bytes.to_vec()).collect();
         let request = peer_request::Kind::PushFrames(PushFrames { frames });
         for _ in 0..UNKNOWN_PEER_TRIES {
             match self.ask(peer, request.clone()).await? {
                 peer_response::Kind::PushFrames(reply) if reply.outcomes.len() == batch.len() => {
-                    let stored = |(frame, outcome): (&Outgoing, FrameOutcome)| {
-                        let held = matches!(outcome, FrameOutcome::Stored | FrameOutcome::Duplicate);
-                        frame.custody.filter(|_| held)
-                    };
-                    return Some(batch.iter().zip(reply.outcomes()).filter_map(stored).collect());
+                    return Some(reply.outcomes().collect());
                 }
                 peer_response::Kind::Refusal(refusal) if refusal.reason() == RefusalReason::UnknownPeer => {
                     tokio::time::sleep(UNKNOWN_PEER_WAIT).await;
@@ -161,13 +159,15 @@ impl Network {
         None
     }
 
-    /// Pushes frames outside the queue; true when the peer holds or knows them all.
+    /// Pushes frames outside the queue; true when the peer holds them all, or has no use for them.
     pub(super) async fn push_now(&self, peer: &PeerId, frames: Vec<Vec<u8>>) -> bool {
         for frames in delivery::chunks(frames, MAX_BATCH_BYTES, Vec::len) {
-            let count = frames.len();
             let batch: Vec<_> = frames.into_iter().map(Outgoing::untracked).collect();
-            if self.push_batch(peer, &batch).await.is_none() || count > MAX_BATCH_FRAMES {
-                return false;
+            for batch in batch.chunks(MAX_BATCH_FRAMES) {
+                let Some(outcomes) = self.push_batch(peer, batch).await else { return false };
+                if !outcomes.into_iter().all(is_settled) {
+                    return false;
+                }
             }
         }
         true
@@ -182,5 +182,22 @@ impl Network {
         let request = PeerRequest { kind: Some(request) }.encode_to_vec();
         let response = self.router.request(peer, request).await.ok()?;
         PeerResponse::decode(&*response).ok()?.kind
+    }
+}
+
+/// Whether pushing the frame again would change nothing: whoever left already has no state to open it.
+fn is_settled(outcome: FrameOutcome) -> bool {
+    matches!(outcome, FrameOutcome::Stored | FrameOutcome::Duplicate | FrameOutcome::Foreign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_peer_is_asked_again() {
+        assert!(!is_settled(FrameOutcome::Busy));
+        assert!(!is_settled(FrameOutcome::Rejected));
+        assert!(is_settled(FrameOutcome::Duplicate) && is_settled(FrameOutcome::Foreign));
     }
 }

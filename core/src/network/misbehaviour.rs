@@ -35,11 +35,11 @@ impl Strikes {
         let mut strikes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if strikes.len() >= MAX_REMEMBERED && !strikes.contains_key(peer) {
             let quietest = strikes.iter().min_by_key(|(_, times)| times.last().copied());
-            if let Some(quietest) = quietest.map(|(peer, _)| peer.clone()) {
+            if let Some(quietest) = quietest.map(|(peer, _)| *peer) {
                 strikes.remove(&quietest);
             }
         }
-        let times = strikes.entry(peer.clone()).or_default();
+        let times = strikes.entry(*peer).or_default();
         times.retain(|time| now.duration_since(*time) < WINDOW);
         times.push(now);
         let too_many = times.len() >= LIMIT;
@@ -57,12 +57,12 @@ impl Network {
         self.strike(peer, offence);
     }
 
-    /// An offence that was counted where it was found.
+    /// Holds an offence against a peer that was counted where it was seen.
     pub(super) fn strike(self: &Arc<Self>, peer: &PeerId, offence: Offence) {
         tracing::debug!(?offence, "a peer's input was refused");
         if self.strikes.note(peer, Instant::now()) {
             tracing::warn!(?offence, "a peer is refused for a while");
-            let (network, peer) = (Arc::clone(self), peer.clone());
+            let (network, peer) = (Arc::clone(self), *peer);
             self.spawn("block", async move { network.block(peer).await });
         }
     }
@@ -74,7 +74,8 @@ impl Network {
             .write(move |tx| {
                 Box::pin(async move {
                     let now = now_ms();
-                    if peer::peer(tx.conn(), &offender.to_bytes()).await?.is_none() {
+                    // Of a stranger its going is told, if its coming was.
+                    if peer::is_stranger(tx.conn(), &offender.to_bytes()).await? {
                         return Ok(());
                     }
                     tell(tx, &Entry::Peer(offender.to_bytes(), PeerState::Blocked), now).await

@@ -29,7 +29,10 @@ impl Network {
                     let mut known = self.round_trips.lock().unwrap_or_else(PoisonError::into_inner);
                     known.insert(peer, round_trip);
                 }
-                RouterEvent::ListenAddress { .. } => self.wake.dial.notify_one(),
+                RouterEvent::ListenAddress { .. } => {
+                    self.wake.dial.notify_one();
+                    self.wake.addresses.notify_one();
+                }
                 RouterEvent::InboundGarbage { peer } => self.strike(&peer, Offence::Oversized),
             }
         }
@@ -60,12 +63,16 @@ impl Network {
     }
 
     async fn note_disconnected(&self, gone: PeerId) {
+        let was_told = self.strangers.went(&gone);
         let noted: Result<(), StoreError> = self
             .vault
             .write(move |tx| {
                 Box::pin(async move {
                     let now = now_ms();
                     peer::note_seen(tx.conn(), &gone, now).await?;
+                    if !was_told && peer::is_stranger(tx.conn(), &gone.to_bytes()).await? {
+                        return Ok(());
+                    }
                     tell(tx, &Entry::Peer(gone.to_bytes(), PeerState::Disconnected), now).await
                 })
             })
@@ -108,7 +115,7 @@ impl Network {
             peer_request::Kind::PushFrames(push) => {
                 peer_response::Kind::PushFrames(self.take_push(peer, &certificate, push).await)
             }
-            peer_request::Kind::JoinChallenge(ask) => self.challenge(peer, &ask),
+            peer_request::Kind::JoinChallenge(_) => self.challenge(peer),
             peer_request::Kind::Join(join) => {
                 peer_response::Kind::Join(self.admit(peer, &certificate, join).await)
             }

@@ -1,7 +1,7 @@
 //! Repairs: whoever a Tip shows to be behind gets the commits and events it lacks, from anyone who has them.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -69,6 +69,12 @@ impl Repairs {
     fn with<T>(&self, gid: GroupId, device: DeviceId, f: impl FnOnce(&mut Device) -> T) -> T {
         let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
         f(devices.entry((gid, device)).or_default())
+    }
+
+    /// A new membership begins: where others were in the one before says nothing.
+    pub(super) fn forget(&self, gid: GroupId) {
+        let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
+        devices.retain(|(group, _), _| *group != gid);
     }
 
     /// A device was connected.
@@ -237,10 +243,10 @@ impl Network {
         let mut held_back: HashSet<LogId> = HashSet::new();
         let mut carried = Vec::with_capacity(rows.len());
         for row in rows {
-            if !epochs.contains_key(&row.seen_sid) {
-                epochs.insert(row.seen_sid, mls::epoch_of(conn, due.gid, row.seen_sid).await?);
-            }
-            let seen = epochs.get(&row.seen_sid).copied().flatten();
+            let seen = match epochs.entry(row.seen_sid) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => *new.insert(mls::epoch_of(conn, due.gid, row.seen_sid).await?),
+            };
             match delivery::access(is_state_kind(row.kind), row.via_epoch, seen, joined_epoch) {
                 // Someone else can tell; a log goes out without holes or not at all.
                 Access::Unknown => {

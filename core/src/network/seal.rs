@@ -107,8 +107,15 @@ impl Network {
                     let conn = tx.conn();
                     let recipients = space::recipients(conn, gid, me).await?;
                     mls::store_rows(conn, gid, sid, &changes).await?;
-                    let own = frame::FrameStatus::Own;
-                    frame::insert(conn, id, Some(gid), &env_tag, Some(&stored), own, None, now_ms()).await?;
+                    let own = frame::NewFrame {
+                        id,
+                        gid: Some(gid),
+                        env_tag: &env_tag,
+                        bytes: Some(&stored),
+                        status: frame::FrameStatus::Own,
+                        carrier: None,
+                    };
+                    frame::insert(conn, &own, now_ms()).await?;
                     outbox::sealed(conn, gid, last, id, (epoch, recipients)).await
                 })
             })

@@ -24,6 +24,9 @@ pub struct AddressError(pub &'static str);
 const NOT_A_MULTIADDR: AddressError = AddressError("not a multiaddr such as /ip4/192.0.2.1/tcp/4001");
 const UNSUPPORTED: AddressError = AddressError("only ip4, ip6, dns, dns4 and dns6 with tcp are supported");
 
+/// Longest address told to others, bytes: more does not fit an event.
+const MAX_TOLD_BYTES: usize = 256;
+
 /// Which addresses a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Family {
@@ -213,6 +216,18 @@ impl fmt::Display for PeerAddress {
     }
 }
 
+/// Those of a router's own addresses that others are told: public ones first, loopback last, at most 16.
+///
+/// In a fixed order, so that the same interfaces give the same ones after a restart.
+pub fn told(own: Vec<Address>) -> Vec<Address> {
+    let mut told = own;
+    told.retain(|address| address.to_bytes().len() <= MAX_TOLD_BYTES);
+    told.sort_by_cached_key(|address| (address.is_loopback(), address.is_private(), address.clone()));
+    told.dedup();
+    told.truncate(MAX_ADDRESSES);
+    told
+}
+
 /// Those of a peer's own claims that may be dialled, in their order, at most 16.
 ///
 /// Loopback and link-local ones would lead to services of this machine; they count only where
@@ -384,5 +399,20 @@ mod tests {
     fn debug_hides_where_people_are() {
         assert!(!format!("{:?}", address("/ip4/8.8.8.8/tcp/7")).contains('8'));
         assert!(!format!("{:?}", address("/ip4/10.1.2.3/tcp/7")).contains('1'));
+    }
+
+    #[test]
+    fn too_many_own_addresses_lose_loopback_first_and_public_last() {
+        let ip = |text: &str| Address::tcp(text.parse().unwrap(), 4001);
+        let mut own = vec![ip("127.0.0.1"), ip("::1"), ip("192.168.0.1")];
+        own.extend((0..14).map(|n| ip(&format!("10.0.0.{n}"))));
+        own.extend([ip("198.51.100.7"), ip("203.0.113.9"), ip("198.51.100.7")]);
+        let told = told(own.clone());
+        assert_eq!(told.len(), MAX_ADDRESSES);
+        assert_eq!(told[..2], [ip("198.51.100.7"), ip("203.0.113.9")]);
+        assert!(!told.iter().any(Address::is_loopback));
+        own.reverse();
+        assert_eq!(super::told(own), told, "whatever order they come in");
+        assert_eq!(super::told(vec![ip("127.0.0.1")]), [ip("127.0.0.1")]);
     }
 }

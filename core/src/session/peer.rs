@@ -1,5 +1,7 @@
 //! Peers and the account's router.
 
+use std::collections::BTreeSet;
+
 use super::{PeerError, Session};
 use crate::{
     clock::now_ms,
@@ -17,6 +19,8 @@ impl Session {
     pub async fn connect_peer(&self, address: &str) -> Result<Peer, PeerError> {
         let target = PeerAddress::parse(address).map_err(|error| PeerError::AddressInvalid(error.0))?;
         self.network.dial_at_once(&target.peer);
+        // Over a connection that is up already the address is not tried, and so not remembered.
+        let tested = self.network.linked_account(&target.peer).is_none();
         let link = match self.network.router.dial(&target.peer, vec![target.address.clone()]).await {
             Ok(link) => link,
             Err(DialError::Unreachable | DialError::Blocked) => return Err(PeerError::Unreachable),
@@ -34,7 +38,11 @@ impl Session {
             .write(move |tx| {
                 Box::pin(async move {
                     peer::pin(tx.conn(), &id, true).await?;
-                    peer::add_address(tx.conn(), &id.to_bytes(), &address, now_ms()).await
+                    let known = peer::addresses(tx.conn(), &id.to_bytes()).await?.contains(&address);
+                    if tested || known {
+                        peer::add_address(tx.conn(), &id.to_bytes(), &address, now_ms()).await?;
+                    }
+                    Ok::<_, StoreError>(())
                 })
             })
             .await?;
@@ -48,10 +56,11 @@ impl Session {
     /// [`PeerError::PeerNotFound`]
     pub async fn disconnect_peer(&self, peer_id: &str) -> Result<(), PeerError> {
         let id = PeerId::parse(peer_id).map_err(|_| PeerError::PeerNotFound)?;
+        let linked = self.network.linked_account(&id).is_some();
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
-                    if peer::peer(tx.conn(), &id.to_bytes()).await?.is_none() {
+                    if !linked && peer::peer(tx.conn(), &id.to_bytes()).await?.is_none() {
                         return Err(PeerError::PeerNotFound);
                     }
                     if peer::is_fellow_member(tx.conn(), &id).await? {
@@ -66,7 +75,7 @@ impl Session {
         Ok(())
     }
 
-    /// All known peers, in a fixed order.
+    /// All known peers and those connected now, in a fixed order.
     ///
     /// # Errors
     /// [`PeerError::Store`]
@@ -75,6 +84,9 @@ impl Session {
             let mut reader = self.vault.read().await?;
             peer::peers(reader.conn()).await?
         };
+        // Of strangers only some are remembered; while they are connected, all are shown.
+        let linked = self.network.linked().into_iter().map(|id| id.to_bytes());
+        let ids: BTreeSet<_> = ids.into_iter().chain(linked).collect();
         let mut peers = Vec::with_capacity(ids.len());
         for id in ids {
             let id = PeerId::from_bytes(&id).map_err(|_| StoreError::Corrupt)?;
@@ -94,12 +106,26 @@ impl Session {
     async fn peer(&self, id: &PeerId) -> Result<Peer, PeerError> {
         let known = {
             let mut reader = self.vault.read().await?;
-            peer::peer(reader.conn(), &id.to_bytes()).await?.ok_or(PeerError::PeerNotFound)?
+            peer::peer(reader.conn(), &id.to_bytes()).await?
         };
+        let known = known.or_else(|| self.stranger(id)).ok_or(PeerError::PeerNotFound)?;
         let state = self.network.link_state(id).await;
         let round_trip = self.network.round_trip(id).filter(|_| state == PeerState::Connected);
         let round_trip_ms = round_trip.map(|time| time.as_secs_f64() * 1_000.0);
         Ok(Peer { state, round_trip_ms, ..known })
+    }
+
+    /// A connected peer that nothing is stored of.
+    fn stranger(&self, id: &PeerId) -> Option<Peer> {
+        Some(Peer {
+            peer_id: id.to_string(),
+            addresses: Vec::new(),
+            state: PeerState::Connected,
+            outbound: false,
+            round_trip_ms: None,
+            account: Some(self.network.linked_account(id)?),
+            last_seen_at: None,
+        })
     }
 
     /// The account's router.

@@ -94,9 +94,14 @@ impl Session {
         let request = Request::new(request, "LeaveSpace", &[gid.as_bytes()]);
         let generation = self.generation(gid, self.account()).await;
         let network = Arc::clone(&self.network);
-        self.vault
+        // Nobody is let in meanwhile, and nothing that was loaded outlives the membership.
+        let mut slot = self.network.groups.lock(gid).await;
+        let left = self
+            .vault
             .write(move |tx| Box::pin(async move { leave(tx, &network, gid, generation, &request).await }))
-            .await
+            .await;
+        slot.forget();
+        left
     }
 
     /// Creates a public channel.

@@ -76,8 +76,10 @@ impl Database {
     fn options(&self) -> SqliteConnectOptions {
         let mut options = SqliteConnectOptions::new();
         if let Some(key) = &self.key {
-            // A raw key: SQLCipher derives nothing from it. sqlx runs this pragma first.
-            options = options.pragma("key", format!("\"x'{}'\"", key.as_str()));
+            // A raw key: SQLCipher derives nothing from it. sqlx runs this pragma first, and pragmas it
+            // does not know last: too late for SQLCipher's log, which would go to stderr past ours.
+            let key = format!("\"x'{}'\"; PRAGMA cipher_log_level = NONE", key.as_str());
+            options = options.pragma("key", key);
         }
         options
             .filename(&self.path)

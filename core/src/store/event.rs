@@ -338,7 +338,8 @@ async fn write_log(
         "INSERT INTO event_log (gid, log, device, contiguous, hash_there, lamport_there, floor, floor_lamport, broken) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gid, log) DO UPDATE SET \
          contiguous = excluded.contiguous, hash_there = excluded.hash_there, \
-         lamport_there = excluded.lamport_there, broken = excluded.broken",
+         lamport_there = excluded.lamport_there, floor = excluded.floor, \
+         floor_lamport = excluded.floor_lamport, broken = excluded.broken",
     )
     .bind(gid.as_bytes())
     .bind(log.as_bytes())
@@ -389,7 +390,8 @@ async fn write_head(
 /// # Errors
 /// [`StoreError`]
 pub async fn logs(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(LogId, LogRow)>, StoreError> {
-    let rows: Vec<(Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64, bool)> = sqlx::query_as(
+    type Row = (Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64, bool);
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT log, device, contiguous, hash_there, lamport_there, floor, floor_lamport, broken \
          FROM event_log WHERE gid = ? ORDER BY log",
     )
@@ -514,7 +516,7 @@ pub async fn drop_parked(conn: &mut SqliteConnection, id: EventId) -> Result<(),
     Ok(())
 }
 
-/// Parked events of a group in (lamport, log, seq) order, with the epoch each was sealed in.
+/// Parked events of a group in (lamport, log, seq) order, with when each came.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -631,5 +633,45 @@ fn status_name(status: EventStatus) -> &'static str {
         EventStatus::Processed => "processed",
         EventStatus::Parked => "parked",
         EventStatus::Withheld => "withheld",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::random, keys::VaultKey, store::Vault};
+
+    #[tokio::test]
+    async fn a_log_that_begins_later_keeps_its_new_floor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("v.db");
+        let vault = Vault::create(&path, &VaultKey::new(random()), &crate::metrics::Metrics::default())
+            .await
+            .unwrap();
+        let (gid, log) = (GroupId([1; 16]), LogId([2; 16]));
+        let row = |at: u64| LogRow {
+            device: DeviceId([3; 32]),
+            contiguous: at,
+            hash_there: EventId([4; 32]),
+            lamport_there: at * 2,
+            floor: at,
+            floor_lamport: at * 2,
+            broken: false,
+        };
+        for at in [3, 8] {
+            let (set, written) = (row(at), row(at));
+            let done: Result<(), StoreError> = vault
+                .write(move |tx| {
+                    Box::pin(async move {
+                        let mut book = LogBook::open(tx.conn(), gid).await?;
+                        book.set_log(log, set);
+                        book.close(tx, 1).await
+                    })
+                })
+                .await;
+            done.unwrap();
+            let mut reader = vault.read().await.unwrap();
+            assert_eq!(logs(reader.conn(), gid).await.unwrap(), [(log, written)]);
+        }
     }
 }

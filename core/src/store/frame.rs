@@ -16,34 +16,48 @@ pub enum FrameStatus {
     Done,
 }
 
+/// A frame to be stored.
+pub struct NewFrame<'a> {
+    /// The frame.
+    pub id: FrameId,
+    /// Its group; `None` while its state is not known.
+    pub gid: Option<GroupId>,
+    /// Names its state.
+    pub env_tag: &'a [u8; 16],
+    /// The sealed bytes; `None` when only its id is kept.
+    pub bytes: Option<&'a [u8]>,
+    /// Why it is kept.
+    pub status: FrameStatus,
+    /// The peer that carried it here; `None` for own.
+    pub carrier: Option<&'a [u8]>,
+}
+
+impl<'a> NewFrame<'a> {
+    /// One that was opened: its id against repeats.
+    pub fn done(id: FrameId, gid: GroupId, env_tag: &'a [u8; 16]) -> Self {
+        Self { id, gid: Some(gid), env_tag, bytes: None, status: FrameStatus::Done, carrier: None }
+    }
+}
+
 /// Stores a frame; false when it was there already.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn insert(
-    conn: &mut SqliteConnection,
-    frame: FrameId,
-    gid: Option<GroupId>,
-    env_tag: &[u8; 16],
-    bytes: Option<&[u8]>,
-    status: FrameStatus,
-    carrier: Option<&[u8]>,
-    now: i64,
-) -> Result<bool, StoreError> {
+pub async fn insert(conn: &mut SqliteConnection, frame: &NewFrame<'_>, now: i64) -> Result<bool, StoreError> {
     let done = sqlx::query(
         "INSERT OR IGNORE INTO frame (frame_id, gid, env_tag, bytes, status, carrier, received_at) \
          VALUES (?, ?, ?, ?, ?, ?, ?)",
     )
-    .bind(frame.as_bytes())
-    .bind(gid.as_ref().map(GroupId::as_bytes))
-    .bind(env_tag.as_slice())
-    .bind(bytes)
-    .bind(match status {
+    .bind(frame.id.as_bytes())
+    .bind(frame.gid.as_ref().map(GroupId::as_bytes))
+    .bind(frame.env_tag.as_slice())
+    .bind(frame.bytes)
+    .bind(match frame.status {
         FrameStatus::Own => "own",
         FrameStatus::Parked => "parked",
         FrameStatus::Done => "done",
     })
-    .bind(carrier)
+    .bind(frame.carrier)
     .bind(now)
     .execute(conn)
     .await?;

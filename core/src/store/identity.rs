@@ -182,7 +182,13 @@ mod tests {
 
     async fn vault() -> (tempfile::TempDir, Vault) {
         let directory = tempfile::tempdir().unwrap();
-        let vault = Vault::create(&directory.path().join("a.db"), &VaultKey::new(random())).await.unwrap();
+        let vault = Vault::create(
+            &directory.path().join("a.db"),
+            &VaultKey::new(random()),
+            &crate::metrics::Metrics::default(),
+        )
+        .await
+        .unwrap();
         (directory, vault)
     }
 

@@ -298,6 +298,21 @@ pub async fn recipient_left(
     announce(conn, &ids, now).await
 }
 
+/// Nobody else is a member any more: what is still on its way has reached everyone there is.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn nobody_left(conn: &mut SqliteConnection, gid: GroupId, now: i64) -> Result<(), StoreError> {
+    let ids: Vec<Vec<u8>> = sqlx::query_scalar(
+        "UPDATE message SET state = 3, recipients = delivered_to WHERE gid = ? AND state IN (1, 2) \
+         RETURNING event_id",
+    )
+    .bind(gid.as_bytes())
+    .fetch_all(&mut *conn)
+    .await?;
+    announce(conn, &ids, now).await
+}
+
 /// Own messages that were not sealed before the account left or was removed will never go out.
 ///
 /// # Errors

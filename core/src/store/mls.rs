@@ -9,7 +9,6 @@ use crate::{
         state::StateFacts,
     },
     id::{CommitId, DeviceId, FrameId, GroupId, LogId, StateId},
-    model::GroupHealth,
 };
 
 /// Where this account stands in a group.
@@ -139,50 +138,6 @@ pub async fn set_standing(
     Ok(())
 }
 
-/// Sets the health; true when it changed.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn set_health(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    health: GroupHealth,
-    detail: &str,
-    now: i64,
-) -> Result<bool, StoreError> {
-    let name = super::space::health_name(health);
-    let done = sqlx::query(
-        "UPDATE mls_group SET health = ?1, health_detail = ?2, health_since = ?4 \
-         WHERE gid = ?3 AND (health <> ?1 OR health_detail <> ?2)",
-    )
-    .bind(name)
-    .bind(detail)
-    .bind(gid.as_bytes())
-    .bind(now)
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Groups that have been in this health since before `before`.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn groups_in_health(
-    conn: &mut SqliteConnection,
-    health: GroupHealth,
-    before: i64,
-) -> Result<Vec<GroupId>, StoreError> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT gid FROM mls_group WHERE health = ? AND health_since < ? AND status = 'active'",
-    )
-    .bind(super::space::health_name(health))
-    .bind(before)
-    .fetch_all(conn)
-    .await?;
-    rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
-}
-
 /// Stores a state's skeleton: what stays when its secrets are pruned.
 ///
 /// # Errors
@@ -220,7 +175,8 @@ pub async fn state_by_tag(
     conn: &mut SqliteConnection,
     env_tag: &[u8; 16],
 ) -> Result<Option<TaggedState>, StoreError> {
-    let row: Option<(Vec<u8>, Vec<u8>, i64, Option<i64>)> =
+    type Row = (Vec<u8>, Vec<u8>, i64, Option<i64>);
+    let row: Option<Row> =
         sqlx::query_as("SELECT gid, sid, epoch, pruned_at FROM mls_state WHERE env_tag = ?")
             .bind(env_tag.as_slice())
             .fetch_optional(conn)
@@ -401,7 +357,11 @@ pub async fn forget_secrets(conn: &mut SqliteConnection, gid: GroupId, now: i64)
         .bind(gid.as_bytes())
         .execute(&mut *conn)
         .await?;
-    sqlx::query("DELETE FROM mls_row WHERE gid = ?").bind(gid.as_bytes()).execute(conn).await?;
+    sqlx::query("DELETE FROM mls_row WHERE gid = ?").bind(gid.as_bytes()).execute(&mut *conn).await?;
+    sqlx::query("DELETE FROM opened_generation WHERE sid IN (SELECT sid FROM mls_state WHERE gid = ?)")
+        .bind(gid.as_bytes())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

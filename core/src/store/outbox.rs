@@ -125,6 +125,18 @@ pub async fn events_done(conn: &mut SqliteConnection, gid: GroupId, seq: u64) ->
     Ok(())
 }
 
+/// Drops own events that nobody is there for.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drop_events(conn: &mut SqliteConnection, gid: GroupId) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbox WHERE gid = ? AND kind = 'event'")
+        .bind(gid.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Drops everything a group still had on its way.
 ///
 /// # Errors

@@ -156,22 +156,64 @@ pub async fn addresses(conn: &mut SqliteConnection, peer: &[u8]) -> Result<Vec<A
     rows.iter().map(|bytes| Address::from_bytes(bytes).map_err(|_| StoreError::Corrupt)).collect()
 }
 
-/// The peers to keep connections to: pinned ones, fellow members, and devices that something waits for.
+/// Peers that something here needs: pinned ones, fellow members, and devices that something waits for.
+macro_rules! needed {
+    ($select:literal, $tail:literal) => {
+        concat!(
+            $select,
+            " (p.pinned = 1 \
+             OR EXISTS (SELECT 1 FROM outbox o WHERE o.kind IN ('letter', 'farewell') AND o.ref = p.device) \
+             OR EXISTS (SELECT 1 FROM member m JOIN mls_group g USING (gid) WHERE m.device = p.device AND m.account = p.account \
+                        AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving'))) ",
+            $tail
+        )
+    };
+}
+
+/// The peers to keep connections to: all that something here needs.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn wanted(conn: &mut SqliteConnection, own_device: DeviceId) -> Result<Vec<PeerId>, StoreError> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT peer_id FROM peer p WHERE pinned = 1 \
-         OR EXISTS (SELECT 1 FROM outbox o WHERE o.kind IN ('letter', 'farewell') AND o.ref = p.device) \
-         OR EXISTS (SELECT 1 FROM member m JOIN mls_group g USING (gid) WHERE m.device = p.device \
-                    AND m.account = p.account AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving') AND m.device <> ?) \
-         ORDER BY peer_id",
-    )
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(needed!(
+        "SELECT p.peer_id FROM peer p WHERE",
+        "AND p.device IS NOT ? ORDER BY p.peer_id"
+    ))
     .bind(own_device.as_bytes())
     .fetch_all(conn)
     .await?;
     rows.iter().map(|bytes| PeerId::from_bytes(bytes).map_err(|_| StoreError::Corrupt)).collect()
+}
+
+/// Whether nobody here asked for this peer: it dialled in, and nothing needs it.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn is_stranger(conn: &mut SqliteConnection, peer: &[u8]) -> Result<bool, StoreError> {
+    let known: Option<i64> =
+        sqlx::query_scalar(needed!("SELECT 1 FROM peer p WHERE p.peer_id = ? AND (p.outbound = 1 OR", ")"))
+            .bind(peer)
+            .fetch_optional(conn)
+            .await?;
+    Ok(known.is_none())
+}
+
+/// Forgets the peers that nothing needs, but the `keep` last seen.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drop_strangers(conn: &mut SqliteConnection, keep: u32) -> Result<(), StoreError> {
+    let gone: Vec<Vec<u8>> = sqlx::query_scalar(needed!(
+        "DELETE FROM peer WHERE peer_id IN (SELECT p.peer_id FROM peer p WHERE NOT",
+        "ORDER BY COALESCE(p.last_seen_at, 0) DESC, p.peer_id LIMIT -1 OFFSET ?) RETURNING peer_id"
+    ))
+    .bind(keep)
+    .fetch_all(&mut *conn)
+    .await?;
+    for peer in gone {
+        sqlx::query("DELETE FROM peer_address WHERE peer_id = ?").bind(peer).execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 /// Whether a shared space needs this peer.
@@ -257,4 +299,45 @@ pub async fn peer(conn: &mut SqliteConnection, peer: &[u8]) -> Result<Option<Pee
 /// [`StoreError`]
 pub async fn peers(conn: &mut SqliteConnection) -> Result<Vec<Vec<u8>>, StoreError> {
     Ok(sqlx::query_scalar("SELECT peer_id FROM peer ORDER BY peer_id").fetch_all(conn).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::random, keys::VaultKey, metrics::Metrics, store::Vault};
+
+    fn id(n: u8) -> PeerId {
+        PeerId::of_secret(&[n; 32]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn strangers_are_few_and_the_last_seen_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("v.db");
+        let vault = Vault::create(&path, &VaultKey::new(random()), &Metrics::default()).await.unwrap();
+        let done: Result<(), StoreError> = vault
+            .write(|tx| {
+                Box::pin(async move {
+                    let conn = tx.conn();
+                    for n in 0..6 {
+                        pin(conn, &id(n), n == 0).await?;
+                        note_seen(conn, &id(n), i64::from(n)).await?;
+                        add_address(conn, &id(n).to_bytes(), &Address::tcp([10, 0, 0, n].into(), 1), 1)
+                            .await?;
+                    }
+                    drop_strangers(conn, 2).await?;
+                    for (n, stays) in [(0, true), (1, false), (3, false), (4, true), (5, true)] {
+                        let bytes = id(n).to_bytes();
+                        assert_eq!(peer(conn, &bytes).await?.is_some(), stays, "{n}");
+                        assert_eq!(addresses(conn, &bytes).await?.len(), usize::from(stays), "{n}");
+                    }
+                    assert!(!is_stranger(conn, &id(0).to_bytes()).await?, "pinned");
+                    assert!(is_stranger(conn, &id(5).to_bytes()).await?);
+                    assert!(is_stranger(conn, &id(99).to_bytes()).await?, "never heard of");
+                    Ok(())
+                })
+            })
+            .await;
+        done.unwrap();
+    }
 }

@@ -85,7 +85,7 @@ pub async fn spaces(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, StoreEr
     rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
-/// Sets a space's values; true when it is new.
+/// Sets a space's values; when it was made stays as it is.
 ///
 /// # Errors
 /// [`StoreError`]

@@ -15,9 +15,9 @@ use super::{
     StoreError,
     connect::{Database, IDLE_CLOSE, create_file, remove_database},
     migrate::{VAULT_MIGRATIONS, migrate},
-    writer::{Command, Notice, Pending, WriteTx, Writer},
+    writer::{Command, Notice, Outlets, Pending, WriteTx, Writer},
 };
-use crate::keys::VaultKey;
+use crate::{keys::VaultKey, metrics::Metrics};
 
 /// Steps that wait for the writer; callers of more wait to queue.
 const QUEUE: usize = 1_024;
@@ -56,9 +56,9 @@ impl Vault {
     ///
     /// # Errors
     /// [`StoreError::Database`] when the file exists; a failed attempt leaves no file.
-    pub async fn create(path: &Path, key: &VaultKey) -> Result<Self, StoreError> {
+    pub async fn create(path: &Path, key: &VaultKey, metrics: &Metrics) -> Result<Self, StoreError> {
         create_file(path)?;
-        let vault = Self::start(Database::vault(path, key), IDLE_CLOSE).await;
+        let vault = Self::start(Database::vault(path, key), IDLE_CLOSE, metrics).await;
         if vault.is_err() {
             remove_database(path)?;
         }
@@ -69,23 +69,24 @@ impl Vault {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when the key is wrong or the file missing or damaged; it is left as it is.
-    pub async fn open(path: &Path, key: &VaultKey) -> Result<Self, StoreError> {
+    pub async fn open(path: &Path, key: &VaultKey, metrics: &Metrics) -> Result<Self, StoreError> {
         // SQLite would take an empty file for a new database and the wrong key for its key.
         let length = tokio::fs::metadata(path).await.map(|file| file.len()).unwrap_or(0);
         if length == 0 {
             return Err(StoreError::Corrupt);
         }
-        Self::start(Database::vault(path, key), IDLE_CLOSE).await
+        Self::start(Database::vault(path, key), IDLE_CLOSE, metrics).await
     }
 
-    async fn start(database: Database, idle: Duration) -> Result<Self, StoreError> {
+    async fn start(database: Database, idle: Duration, metrics: &Metrics) -> Result<Self, StoreError> {
         let mut connection = database.connect().await?;
         migrate(&mut connection, &VAULT_MIGRATIONS).await?;
         let (feed_sender, feed) = watch::channel(newest_feed_seq(&mut connection).await?);
         let (queue, commands) = mpsc::channel(QUEUE);
         let (notices, _) = broadcast::channel(NOTICES);
         let readers = database.readers();
-        let writer = Writer::new(database, connection, idle, commands, feed_sender, notices.clone());
+        let outlets = Outlets { feed: feed_sender, notices: notices.clone(), metrics: metrics.clone() };
+        let writer = Writer::new(database, connection, idle, commands, outlets);
         tokio::spawn(writer.run());
         Ok(Self { inner: Arc::new(Inner { queue, readers, feed, notices }) })
     }
@@ -125,6 +126,17 @@ impl Vault {
     /// What commits change from now on. A receiver that lags must look at everything.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.inner.notices.subscribe()
+    }
+
+    /// Moves the log into the file and empties it, so that what was deleted is gone; false when a reader
+    /// was in the way.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn empty_log(&self) -> Result<bool, StoreError> {
+        let (done, emptied) = oneshot::channel();
+        self.inner.queue.send(Command::EmptyLog(done)).await.map_err(|_| StoreError::Closed)?;
+        emptied.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Finishes what is queued, empties the log into the file, and closes it.
@@ -169,14 +181,16 @@ mod tests {
         directory: tempfile::TempDir,
         key: VaultKey,
         vault: Vault,
+        metrics: Metrics,
     }
 
     impl Fixture {
         async fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let key = VaultKey::new(random());
-            let vault = Vault::create(&directory.path().join("a.db"), &key).await.unwrap();
-            Self { directory, key, vault }
+            let metrics = Metrics::default();
+            let vault = Vault::create(&directory.path().join("a.db"), &key, &metrics).await.unwrap();
+            Self { directory, key, vault, metrics }
         }
 
         fn path(&self) -> std::path::PathBuf {
@@ -222,11 +236,11 @@ mod tests {
         fixture.vault.close().await;
         let before = fs::read(fixture.path()).unwrap();
 
-        let refused = Vault::open(&fixture.path(), &VaultKey::new(random())).await;
+        let refused = Vault::open(&fixture.path(), &VaultKey::new(random()), &Metrics::default()).await;
         assert_eq!(refused.err(), Some(StoreError::Corrupt));
         assert!(fs::read(fixture.path()).unwrap() == before);
 
-        let vault = Vault::open(&fixture.path(), &fixture.key).await.unwrap();
+        let vault = Vault::open(&fixture.path(), &fixture.key, &Metrics::default()).await.unwrap();
         let mut reader = vault.read().await.unwrap();
         let name: String =
             query_scalar("SELECT device_name FROM login").fetch_one(reader.conn()).await.unwrap();
@@ -260,7 +274,10 @@ mod tests {
         bytes[100] ^= 1;
         fs::write(&damaged, &bytes).unwrap();
         for path in [empty.clone(), fixture.directory.path().join("missing.db"), damaged.clone()] {
-            assert_eq!(Vault::open(&path, &fixture.key).await.err(), Some(StoreError::Corrupt));
+            assert_eq!(
+                Vault::open(&path, &fixture.key, &Metrics::default()).await.err(),
+                Some(StoreError::Corrupt)
+            );
         }
         assert!(fs::read(&damaged).unwrap() == bytes);
         assert!(fs::read(&empty).unwrap().is_empty());
@@ -270,7 +287,7 @@ mod tests {
     async fn create_refuses_an_existing_file() {
         let fixture = Fixture::new().await;
         let before = fs::read(fixture.path()).unwrap();
-        assert!(Vault::create(&fixture.path(), &fixture.key).await.is_err());
+        assert!(Vault::create(&fixture.path(), &fixture.key, &Metrics::default()).await.is_err());
         assert!(fs::read(fixture.path()).unwrap() == before);
     }
 
@@ -309,6 +326,8 @@ mod tests {
         let kept = fixture.names().await;
         assert_eq!(kept.len(), 900);
         assert!(kept.iter().all(|name| !name.ends_with('3')));
+        let batches = fixture.metrics.write_transactions.get();
+        assert!((2..=301).contains(&batches), "{batches} transactions counted");
         let commits = commits_in_log(&fixture.path()) - before;
         assert!((1..=300).contains(&commits), "{commits} commits for 1000 steps");
         assert_eq!(*fixture.vault.feed_seq().borrow(), 1_000);
@@ -419,7 +438,7 @@ mod tests {
         fixture.vault.close().await;
         assert!(!fixture.path().with_extension("db-wal").exists());
 
-        let vault = Vault::open(&fixture.path(), &fixture.key).await.unwrap();
+        let vault = Vault::open(&fixture.path(), &fixture.key, &Metrics::default()).await.unwrap();
         let mut reader = vault.read().await.unwrap();
         let count: i64 = query_scalar("SELECT count(*) FROM login").fetch_one(reader.conn()).await.unwrap();
         assert_eq!(count, 20);
@@ -431,7 +450,7 @@ mod tests {
         let path = directory.path().join("a.db");
         create_file(&path).unwrap();
         let database = Database::vault(&path, &VaultKey::new(random()));
-        let vault = Vault::start(database, Duration::from_millis(1)).await.unwrap();
+        let vault = Vault::start(database, Duration::from_millis(1), &Metrics::default()).await.unwrap();
         let log = path.with_extension("db-wal");
         let given_back = async {
             while log.exists() {
@@ -460,7 +479,7 @@ mod tests {
         });
         filled.await.unwrap();
         fixture.vault.close().await;
-        let vault = Vault::open(&fixture.path(), &fixture.key).await.unwrap();
+        let vault = Vault::open(&fixture.path(), &fixture.key, &Metrics::default()).await.unwrap();
         assert_eq!(*vault.feed_seq().borrow(), 41);
     }
 
@@ -496,7 +515,7 @@ mod tests {
         fixture.add("someone's phone").await.unwrap();
         fixture.names().await;
         fixture.vault.close().await;
-        let _ = Vault::open(&fixture.path(), &VaultKey::new(random())).await;
+        let _ = Vault::open(&fixture.path(), &VaultKey::new(random()), &Metrics::default()).await;
         Database::vault(&fixture.path(), &fixture.key).connect().await.unwrap();
 
         // Shows that such a log would have been caught.
@@ -506,5 +525,44 @@ mod tests {
         assert!(log.contains("SELECT 'shown'"));
         assert!(!log.contains("PRAGMA key"));
         assert!(!log.contains(fixture.key.hex().as_str()));
+    }
+
+    #[tokio::test]
+    async fn what_was_deleted_leaves_the_log() {
+        let fixture = Fixture::new().await;
+        fixture.add("a secret").await.unwrap();
+        let log = fixture.path().with_extension("db-wal");
+        assert!(fs::metadata(&log).unwrap().len() > 0);
+        assert!(fixture.vault.empty_log().await.unwrap());
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+        fixture.add("goes on").await.unwrap();
+        assert_eq!(fixture.names().await.len(), 2);
+    }
+
+    /// Started by the next test as a process of its own, whose stderr can be read.
+    #[tokio::test]
+    #[ignore = "only as a child process"]
+    async fn child_opens_with_a_wrong_key() {
+        let fixture = Fixture::new().await;
+        fixture.vault.close().await;
+        let wrong = Vault::open(&fixture.path(), &VaultKey::new(random()), &Metrics::default()).await;
+        assert_eq!(wrong.err(), Some(StoreError::Corrupt));
+    }
+
+    #[test]
+    fn a_wrong_key_prints_nothing() {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--ignored",
+                "--exact",
+                "store::vault::tests::child_opens_with_a_wrong_key",
+                "--nocapture",
+            ])
+            .output()
+            .unwrap();
+        let (printed, said) =
+            (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        assert!(child.status.success() && printed.contains("1 passed"), "{printed}{said}");
+        assert!(!said.contains("sqlcipher"), "{said}");
     }
 }

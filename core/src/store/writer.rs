@@ -10,14 +10,14 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use sqlx::{Connection as _, SqliteConnection, query};
+use sqlx::{Connection as _, SqliteConnection, query, query_scalar};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::timeout,
 };
 
 use super::{StoreError, connect::Database};
-use crate::id::GroupId;
+use crate::{id::GroupId, metrics::Metrics};
 
 /// Steps that share one commit; more wait for the next.
 const MAX_STEPS: usize = 256;
@@ -58,6 +58,8 @@ impl WriteTx<'_> {
 pub(super) enum Command {
     /// Run this in the next transaction.
     Step(Box<dyn Step>),
+    /// Empty the log between two transactions; answer whether it is.
+    EmptyLog(oneshot::Sender<Result<bool, StoreError>>),
     /// Finish what is queued, close, and answer.
     Close(oneshot::Sender<()>),
 }
@@ -144,6 +146,13 @@ enum Savepoint {
     Fresh,
 }
 
+/// Who hears of what was committed.
+pub(super) struct Outlets {
+    pub(super) feed: watch::Sender<u64>,
+    pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) metrics: Metrics,
+}
+
 /// The task that owns the connection.
 pub(super) struct Writer {
     database: Database,
@@ -151,8 +160,8 @@ pub(super) struct Writer {
     /// Without a step for this long, the connection is closed.
     idle: Duration,
     queue: mpsc::Receiver<Command>,
-    feed: watch::Sender<u64>,
-    notices: broadcast::Sender<Notice>,
+    outlets: Outlets,
+    emptying: Vec<oneshot::Sender<Result<bool, StoreError>>>,
     closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -162,10 +171,10 @@ impl Writer {
         connection: SqliteConnection,
         idle: Duration,
         queue: mpsc::Receiver<Command>,
-        feed: watch::Sender<u64>,
-        notices: broadcast::Sender<Notice>,
+        outlets: Outlets,
     ) -> Self {
-        Self { database, connection: Some(connection), idle, queue, feed, notices, closing: Vec::new() }
+        let connection = Some(connection);
+        Self { database, connection, idle, queue, outlets, emptying: Vec::new(), closing: Vec::new() }
     }
 
     /// Runs until closed, or until nobody can ask any more.
@@ -174,6 +183,7 @@ impl Writer {
             if let Some(step) = self.accept(command) {
                 self.transact(step).await;
             }
+            self.empty_log().await;
         }
         self.finish().await;
     }
@@ -192,6 +202,10 @@ impl Writer {
     fn accept(&mut self, command: Command) -> Option<Box<dyn Step>> {
         match command {
             Command::Step(step) => Some(step),
+            Command::EmptyLog(done) => {
+                self.emptying.push(done);
+                None
+            }
             Command::Close(done) => {
                 self.closing.push(done);
                 self.queue.close();
@@ -214,6 +228,9 @@ impl Writer {
             Err(_) => close(connection).await,
         }
         if outcome.is_ok() {
+            self.outlets.metrics.write_transactions.inc();
+            // At most 256 steps.
+            self.outlets.metrics.write_batch_size.observe(batch.answers.len() as f64);
             self.publish(batch.notices);
         }
         for answer in batch.answers {
@@ -272,7 +289,7 @@ impl Writer {
         });
         let newest = newest.max();
         if let Some(newest) = newest {
-            self.feed.send_if_modified(|seq| {
+            self.outlets.feed.send_if_modified(|seq| {
                 let newer = newest > *seq;
                 *seq = newest.max(*seq);
                 newer
@@ -283,9 +300,29 @@ impl Writer {
             let superseded = matches!(notice, Notice::Feed(seq) if Some(seq) != newest);
             if !superseded && told.insert(notice) {
                 // Nobody listening is fine.
-                let _ = self.notices.send(notice);
+                let _ = self.outlets.notices.send(notice);
             }
         }
+    }
+
+    /// What a transaction in the making keeps waiting: the log is emptied after it.
+    async fn empty_log(&mut self) {
+        if self.emptying.is_empty() {
+            return;
+        }
+        let emptied = self.checkpoint().await;
+        for done in self.emptying.drain(..) {
+            let _ = done.send(emptied);
+        }
+    }
+
+    async fn checkpoint(&mut self) -> Result<bool, StoreError> {
+        if self.connection.is_none() {
+            self.connection = Some(self.database.connect().await?);
+        }
+        let Some(connection) = &mut self.connection else { return Ok(false) };
+        let busy: i64 = query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await?;
+        Ok(busy == 0)
     }
 
     async fn disconnect(&mut self) {

@@ -228,8 +228,10 @@ fn a_login_has_a_limited_number_of_streams() {
     let mut slots: Vec<_> = (0..MAX_STREAMS).map(|_| streams.open("one").ok().unwrap()).collect();
     assert!(streams.open("one").is_err());
     assert!(streams.open("two").is_ok(), "another login has its own");
+    assert_eq!(streams.metrics.streams.get(), i64::try_from(MAX_STREAMS).unwrap());
     slots.pop();
     assert!(streams.open("one").is_ok());
     slots.clear();
     assert!(streams.open.lock().unwrap().is_empty());
+    assert_eq!(streams.metrics.streams.get(), 0);
 }

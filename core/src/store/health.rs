@@ -1,0 +1,185 @@
+//! How groups are: their health as stored, and what tells that it can be another one.
+
+use sqlx::SqliteConnection;
+
+use super::{StoreError, space};
+use crate::{id::GroupId, model::GroupHealth};
+
+/// Sets the health; true when it changed.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn set(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    health: GroupHealth,
+    detail: &str,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let name = space::health_name(health);
+    let done = sqlx::query(
+        "UPDATE mls_group SET health = ?1, health_detail = ?2, health_since = ?4 \
+         WHERE gid = ?3 AND (health <> ?1 OR health_detail <> ?2)",
+    )
+    .bind(name)
+    .bind(detail)
+    .bind(gid.as_bytes())
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Groups that have been in this health since before `before`.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn groups_in(
+    conn: &mut SqliteConnection,
+    health: GroupHealth,
+    before: i64,
+) -> Result<Vec<GroupId>, StoreError> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT gid FROM mls_group WHERE health = ? AND health_since < ? AND status = 'active'",
+    )
+    .bind(space::health_name(health))
+    .bind(before)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
+}
+
+/// Whether a commit of the group was set aside because it did not fit.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn has_set_aside(conn: &mut SqliteConnection, gid: GroupId) -> Result<bool, StoreError> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM mls_commit WHERE gid = ? AND status = 'parked' LIMIT 1")
+            .bind(gid.as_bytes())
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
+/// Gives up on frames that were parked before: whoever sent them repeats what is still missing.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn drop_parked_before(conn: &mut SqliteConnection, before: i64) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM frame WHERE status = 'parked' AND received_at < ?")
+        .bind(before)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Groups that are resyncing, or stalled for want of changes (`missing`), while nothing is parked.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn waiting_for_nothing(
+    conn: &mut SqliteConnection,
+    missing: &str,
+) -> Result<Vec<GroupId>, StoreError> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT gid FROM mls_group WHERE status = 'active' \
+         AND (health = 'resyncing' OR (health = 'stalled' AND health_detail = ?)) \
+         AND NOT EXISTS (SELECT 1 FROM frame WHERE status = 'parked')",
+    )
+    .bind(missing)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
+}
+
+/// Whether secrets of a state were deleted after `since`, milliseconds.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn pruned_since(conn: &mut SqliteConnection, since: i64) -> Result<bool, StoreError> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM mls_state WHERE pruned_at > ? LIMIT 1")
+        .bind(since)
+        .fetch_optional(conn)
+        .await?;
+    Ok(found.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::random,
+        id::{CommitId, FrameId, LogId, StateId},
+        keys::VaultKey,
+        metrics::Metrics,
+        store::{
+            Vault, WriteTx,
+            frame::{self, FrameStatus, NewFrame},
+            mls::{self, CommitStatus},
+        },
+    };
+
+    const GID: GroupId = GroupId([1; 16]);
+
+    async fn park(tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+        let parked = NewFrame {
+            id: FrameId([5; 32]),
+            gid: None,
+            env_tag: &[6; 16],
+            bytes: Some(b"sealed"),
+            status: FrameStatus::Parked,
+            carrier: Some(b"someone"),
+        };
+        frame::insert(tx.conn(), &parked, 100).await?;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_group_waits_as_long_as_frames_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("v.db");
+        let vault = Vault::create(&path, &VaultKey::new(random()), &Metrics::default()).await.unwrap();
+        let done: Result<(), StoreError> = vault
+            .write(|tx| {
+                Box::pin(async move {
+                    mls::insert_group(tx.conn(), GID, StateId([2; 32]), LogId([3; 16]), 1).await?;
+                    park(tx).await?;
+                    let conn = tx.conn();
+                    assert!(set(conn, GID, GroupHealth::Stalled, "missing", 2).await?);
+                    assert!(waiting_for_nothing(conn, "missing").await?.is_empty());
+                    drop_parked_before(conn, 100).await?;
+                    assert!(waiting_for_nothing(conn, "missing").await?.is_empty(), "too young to go");
+                    drop_parked_before(conn, 101).await?;
+                    assert_eq!(waiting_for_nothing(conn, "missing").await?, [GID]);
+                    assert!(waiting_for_nothing(conn, "another reason").await?.is_empty());
+                    Ok(())
+                })
+            })
+            .await;
+        done.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_commit_set_aside_is_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("v.db");
+        let vault = Vault::create(&path, &VaultKey::new(random()), &Metrics::default()).await.unwrap();
+        let done: Result<(), StoreError> = vault
+            .write(|tx| {
+                Box::pin(async move {
+                    let conn = tx.conn();
+                    let (parent, frame) = (StateId([2; 32]), FrameId([4; 32]));
+                    for (n, status) in [(1, CommitStatus::Valid), (2, CommitStatus::Parked)] {
+                        assert!(!has_set_aside(conn, GID).await?);
+                        let commit = CommitId([n; 32]);
+                        mls::insert_commit(conn, GID, commit, parent, None, frame, status).await?;
+                    }
+                    assert!(has_set_aside(conn, GID).await?);
+                    Ok(())
+                })
+            })
+            .await;
+        done.unwrap();
+    }
+}
