@@ -114,6 +114,23 @@ async fn who_leaves_is_out_of_the_group_and_the_owner_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_the_last_other_member_waits_no_more() {
+    let (_cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
+    let place = meet(&alice, &[&bob]).await;
+    bob.server.stop().await;
+    let sent = alice.send(&place.channel, "are you there?").await;
+    alice.remove(&place.space, bob.account()).await;
+    wait_until("nothing to be on its way", async || {
+        let message = alice.message(&sent.message_id).await.map_err(|status| status.to_string())?;
+        let delivery = message.delivery.unwrap_or_default();
+        let done = delivery.state() == DeliveryState::Delivered && delivery.recipients == 0;
+        when(done, format!("{delivery:?}"))?;
+        when(alice.status().await.queued_messages == 0, "still counted as queued")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_let_into_a_space_that_its_owner_left() {
     let (_cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
     let space = alice.create_space("The garden").await.space_id;
