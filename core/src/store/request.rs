@@ -52,8 +52,8 @@ pub async fn recall(
         ids.push_bind(id.as_bytes().to_vec());
     }
     ids.push_unseparated(")");
-    let rows: Vec<(Vec<u8>, String, Vec<u8>, Vec<u8>)> =
-        select.build_query_as().persistent(false).fetch_all(conn).await?;
+    type Row = (Vec<u8>, String, Vec<u8>, Vec<u8>);
+    let rows: Vec<Row> = select.build_query_as().persistent(false).fetch_all(conn).await?;
     let mut known = HashMap::with_capacity(rows.len());
     for (id, method, hash, answer) in rows {
         let id = Uuid::from_slice(&id).map_err(|_| StoreError::Corrupt)?;
