@@ -12,8 +12,7 @@ use std::{
 /// Lines of a file without its tests.
 const MAX_LINES: usize = 400;
 /// Files that are longer, and how long they may be.
-const LONGER: &[(&str, usize)] =
-    &[("core/src/network/intake.rs", 540), ("core/src/store/event.rs", 505), ("core/src/store/mls.rs", 460)];
+const LONGER: &[(&str, usize)] = &[("core/src/store/logbook.rs", 430)];
 
 /// Crates and modules that belong to one place each: there, and nowhere else in the product.
 const AT_HOME: &[(&str, &[&str])] = &[

@@ -3,6 +3,7 @@
 //! [`Vault`] is an account's encrypted database, [`server::ServerStore`] the server's own. Blind to
 //! the network.
 
+pub mod commit;
 mod connect;
 mod error;
 pub mod event;
@@ -12,6 +13,7 @@ pub mod frame;
 pub mod health;
 pub mod identity;
 pub mod invite;
+pub mod logbook;
 pub mod message;
 mod migrate;
 pub mod mls;

@@ -8,7 +8,8 @@ use crate::{
     id::{DeviceId, EventId, LogId, StateId},
     store::{
         StoreError, WriteTx,
-        event::{EventRow, Head, LogBook, LogRow},
+        event::EventRow,
+        logbook::{Head, LogBook, LogRow},
     },
 };
 

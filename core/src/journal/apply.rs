@@ -10,7 +10,8 @@ use crate::{
     id::{DeviceId, EventId, LogId, StateId},
     store::{
         StoreError, WriteTx,
-        event::{self, EventRow, EventStatus, Head, LogBook, LogRow},
+        event::{self, EventRow, EventStatus},
+        logbook::{self, Head, LogBook, LogRow},
         mls,
         space::MemberRow,
     },
@@ -261,7 +262,7 @@ async fn place(tx: &mut WriteTx<'_>, book: &mut LogBook, signed: &SignedEvent) -
     let event = &signed.event;
     let at = match book.log(tx.conn(), event.log).await? {
         Some(at) => at,
-        None if event::logs_of_device(tx.conn(), book.gid(), event.author).await? >= MAX_LOGS_OF_DEVICE => {
+        None if logbook::logs_of_device(tx.conn(), book.gid(), event.author).await? >= MAX_LOGS_OF_DEVICE => {
             return Ok(Place::Wrong(Rejection::Flood));
         }
         None => new_log(event.author),

@@ -9,9 +9,10 @@ use crate::{
     router::{Address, acceptable},
     store::{
         StoreError, WriteTx,
-        event::LogBook,
         feed::Entry,
-        invite, message, peer,
+        invite,
+        logbook::LogBook,
+        message, peer,
         register::{self, Candidate},
         space::{self, MemberRow},
     },

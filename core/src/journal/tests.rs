@@ -11,7 +11,7 @@ use crate::{
     id::{ChannelId, GroupId, LogId, StateId},
     keys::VaultKey,
     model::{Page, Role},
-    store::{Vault, event::LogBook, message, mls, space},
+    store::{Vault, logbook::LogBook, message, mls, space},
 };
 
 const GID: GroupId = GroupId([9; 16]);

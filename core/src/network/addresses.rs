@@ -13,7 +13,7 @@ use crate::{
     router::Address,
     store::{
         StoreError, WriteTx,
-        event::LogBook,
+        logbook::LogBook,
         mls::{self, GroupStanding},
         register, space,
     },

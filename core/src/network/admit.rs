@@ -26,7 +26,7 @@ use crate::{
     id::{DeviceId, GroupId},
     letter::seal_signed,
     router::PeerId,
-    store::{StoreError, WriteTx, event, mls, outbox, register},
+    store::{StoreError, WriteTx, commit, logbook, outbox, register},
 };
 
 /// How long a challenge may be answered.
@@ -212,7 +212,7 @@ impl Network {
         let gid = slot.gid();
         let members = slot.members(&self.vault).await?;
         let mut reader = self.vault.read().await?;
-        let floors = event::logs(reader.conn(), gid)
+        let floors = logbook::logs(reader.conn(), gid)
             .await?
             .into_iter()
             .map(|(log, row)| LogFloor {
@@ -266,7 +266,7 @@ impl Network {
     ) -> Result<(), StoreError> {
         let frames = {
             let mut reader = self.vault.read().await?;
-            mls::commit_frames(reader.conn(), gid, (known_epoch, left_epoch), u32::MAX).await?
+            commit::commit_frames(reader.conn(), gid, (known_epoch, left_epoch), u32::MAX).await?
         };
         if self.push_now(peer, frames).await {
             self.vault

@@ -22,7 +22,7 @@ use crate::{
     model::{GroupHealth, MemberChange, Role},
     router::PeerId,
     store::{
-        StoreError, WriteTx,
+        StoreError, WriteTx, commit,
         feed::Entry,
         former, frame, invite, message,
         mls::{self, TaggedState},
@@ -60,7 +60,7 @@ pub(super) async fn adopt(tx: &mut WriteTx<'_>, adoption: &Adoption) -> Result<(
     mls::store_rows(conn, gid, adoption.facts.sid, &adoption.rows).await?;
     let commit = (adoption.commit, adoption.committer);
     mls::insert_state(conn, &adoption.facts, Some(adoption.parent), Some(commit), now).await?;
-    store_commit(tx, adoption, Some(adoption.facts.sid), mls::CommitStatus::Valid).await?;
+    store_commit(tx, adoption, Some(adoption.facts.sid), commit::CommitStatus::Valid).await?;
     mls::set_head(tx.conn(), gid, adoption.facts.sid).await?;
     come_and_go(tx, adoption, now).await?;
     let oldest_kept = adoption.facts.epoch.saturating_sub(WINDOW_COMMITS);
@@ -75,10 +75,10 @@ async fn store_commit(
     tx: &mut WriteTx<'_>,
     adoption: &Adoption,
     child: Option<StateId>,
-    status: mls::CommitStatus,
+    status: commit::CommitStatus,
 ) -> Result<(), StoreError> {
     let gid = adoption.facts.gid;
-    mls::insert_commit(tx.conn(), gid, adoption.commit, adoption.parent, child, adoption.frame, status)
+    commit::insert_commit(tx.conn(), gid, adoption.commit, adoption.parent, child, adoption.frame, status)
         .await?;
     frame::keep_commit(tx.conn(), adoption.frame, gid, &adoption.env_tag, &adoption.frame_bytes, now_ms())
         .await
@@ -181,7 +181,7 @@ impl Network {
         let commit = CommitId::of(&opened.body);
         let known = {
             let mut reader = self.vault.read().await?;
-            mls::knows_commit(reader.conn(), gid, commit).await?
+            commit::knows_commit(reader.conn(), gid, commit).await?
         };
         if known {
             return Ok(FrameOutcome::Duplicate);
@@ -239,8 +239,8 @@ impl Network {
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
-                    let parked = mls::CommitStatus::Parked;
-                    mls::insert_commit(tx.conn(), gid, commit, parent, None, id, parked).await?;
+                    let parked = commit::CommitStatus::Parked;
+                    commit::insert_commit(tx.conn(), gid, commit, parent, None, id, parked).await?;
                     frame::keep_commit(tx.conn(), id, gid, &tag, &bytes, now_ms()).await?;
                     health::set(tx, gid, GroupHealth::Forked, health::SET_ASIDE).await
                 })

@@ -1,32 +1,31 @@
 //! Frames from peers: opened in the state their tag names, stored with all they change in one step (T4).
 
+mod read;
+mod step;
+
 use std::{collections::HashSet, sync::Arc};
 
-use prost::Message as _;
-use spacepanda_proto::peer::v1::{
-    ApplicationPlaintext, CarriedEvent, FrameKind, FrameOutcome, PushFrames, PushFramesReply,
-    application_plaintext, carried_event,
-};
+use spacepanda_proto::peer::v1::{FrameKind, FrameOutcome, PushFrames, PushFramesReply};
 
+use self::{
+    read::{Taken, read_events},
+    step::store_batch,
+};
 use super::{Network, Slot, SlotError, misbehaviour::Offence};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
-    event::SignedEvent,
     group::{
         error::{ApplicationError, FrameError},
         frame::{Frame, OpenedFrame},
-        message::Application,
-        rows::RowChanges,
     },
-    id::{DeviceId, EventId, FrameId, GroupId, LogId, StateId},
-    journal::{self, Applied, Effects, Reading, Rejection, Withheld},
+    id::{FrameId, StateId},
+    journal::Reading,
     metrics::FrameResult,
     model::GroupHealth,
     router::PeerId,
     store::{
-        StoreError, WriteTx,
-        event::LogBook,
+        StoreError,
         frame::{self, NewFrame},
         mls::{self, TaggedState},
         peer,
@@ -35,8 +34,6 @@ use crate::{
 
 /// Frames of one push; more are refused.
 const MAX_FRAMES: usize = 256;
-/// Events of one application message.
-const MAX_EVENTS: usize = 1_024;
 /// Bytes that one peer may have parked here.
 const MAX_PARKED_BYTES: u64 = 8 << 20;
 
@@ -64,12 +61,6 @@ struct Opened {
     leaf: u32,
     counter: u32,
     events: Vec<Taken>,
-}
-
-/// One event of an application message.
-enum Taken {
-    Event { signed: Box<SignedEvent>, fresh: bool },
-    Withheld(Withheld),
 }
 
 /// Frames opened in one run, and the state rows that opening them changed.
@@ -387,148 +378,6 @@ impl Network {
         }
         Ok(())
     }
-}
-
-#[derive(Default)]
-struct Verdict {
-    processed: u64,
-    parked: bool,
-    /// Something was new, or is held already.
-    taken: bool,
-    /// Something was not what it must be.
-    refused: bool,
-    /// What the carrying peer did itself.
-    offences: Vec<Offence>,
-    /// What others did, whose events it carried in good faith.
-    others: Vec<Offence>,
-}
-
-async fn store_batch(
-    tx: &mut WriteTx<'_>,
-    gid: GroupId,
-    reading: &Reading<'_>,
-    changes: Vec<(StateId, RowChanges)>,
-    batch: Batch,
-) -> Result<(Effects, Verdict), StoreError> {
-    for (sid, rows) in &changes {
-        mls::store_rows(tx.conn(), gid, *sid, rows).await?;
-    }
-    for (id, tag) in &batch.spent {
-        frame::insert(tx.conn(), &NewFrame::done(*id, gid, tag), reading.now).await?;
-        frame::unpark(tx.conn(), *id).await?;
-    }
-    let mut book = LogBook::open(tx.conn(), gid).await?;
-    let (mut effects, mut verdict) = (Effects::default(), Verdict::default());
-    for opened in batch.opened {
-        let done = NewFrame::done(opened.frame, gid, &opened.env_tag);
-        if !frame::insert(tx.conn(), &done, reading.now).await? {
-            frame::unpark(tx.conn(), opened.frame).await?;
-        }
-        let generation =
-            frame::note_generation(tx.conn(), opened.sid, opened.leaf, opened.counter, opened.frame).await?;
-        if generation == frame::Generation::Reused {
-            verdict.offences.push(Offence::KeyReuse);
-        }
-        for taken in opened.events {
-            apply_one(tx, &mut book, reading, taken, opened.epoch, (&mut effects, &mut verdict)).await?;
-        }
-    }
-    effects.merge(journal::drain_parked(tx, &mut book, reading).await?);
-    book.close(tx, reading.now).await?;
-    Ok((effects, verdict))
-}
-
-async fn apply_one(
-    tx: &mut WriteTx<'_>,
-    book: &mut LogBook,
-    reading: &Reading<'_>,
-    taken: Taken,
-    epoch: u64,
-    (effects, verdict): (&mut Effects, &mut Verdict),
-) -> Result<(), StoreError> {
-    match taken {
-        Taken::Withheld(withheld) => {
-            verdict.taken |= journal::apply_withheld(tx, book, reading, &withheld).await?;
-        }
-        Taken::Event { signed, fresh } => {
-            match journal::apply(tx, book, reading, &signed, fresh.then_some(epoch)).await? {
-                Applied::Processed(more) => {
-                    effects.merge(more);
-                    verdict.processed += 1;
-                    verdict.taken = true;
-                }
-                Applied::Parked => (verdict.parked, verdict.taken) = (true, true),
-                Applied::Duplicate => verdict.taken = true,
-                Applied::Rejected(rejection) => {
-                    let offence = match rejection {
-                        Rejection::UnknownAuthor => Offence::WrongSender,
-                        Rejection::Equivocation => Offence::Equivocation,
-                        Rejection::Order => Offence::Malformed,
-                        Rejection::Flood => Offence::Flood,
-                    };
-                    verdict.refused = true;
-                    if fresh { verdict.offences.push(offence) } else { verdict.others.push(offence) }
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The events of an application message. Fresh ones are the MLS sender's own; carried ones keep their
-/// author by their own signature.
-fn read_events(gid: GroupId, application: &Application) -> Result<Vec<Taken>, Offence> {
-    let plaintext = ApplicationPlaintext::decode(&*application.plaintext).map_err(|_| Offence::Malformed)?;
-    let sender = application.sender.certificate.device;
-    match plaintext.kind {
-        Some(application_plaintext::Kind::Fresh(fresh)) => {
-            if fresh.events.len() > MAX_EVENTS {
-                return Err(Offence::Flood);
-            }
-            fresh
-                .events
-                .iter()
-                .map(|bytes| {
-                    let signed = read_event(gid, bytes)?;
-                    if signed.event.author != sender {
-                        return Err(Offence::WrongSender);
-                    }
-                    Ok(Taken::Event { signed: Box::new(signed), fresh: true })
-                })
-                .collect()
-        }
-        Some(application_plaintext::Kind::Carry(carry)) => {
-            if carry.events.len() > MAX_EVENTS {
-                return Err(Offence::Flood);
-            }
-            carry.events.iter().map(|event| read_carried(gid, event)).collect()
-        }
-        // A kind of a newer version: kept out, not punished.
-        None => Ok(Vec::new()),
-    }
-}
-
-fn read_carried(gid: GroupId, carried: &CarriedEvent) -> Result<Taken, Offence> {
-    match carried.kind.as_ref().ok_or(Offence::Malformed)? {
-        carried_event::Kind::Event(bytes) => {
-            Ok(Taken::Event { signed: Box::new(read_event(gid, bytes)?), fresh: false })
-        }
-        carried_event::Kind::Withheld(withheld) => {
-            let malformed = |_| Offence::Malformed;
-            Ok(Taken::Withheld(Withheld {
-                log: LogId::try_from(&*withheld.log).map_err(malformed)?,
-                seq: withheld.seq,
-                id: EventId::try_from(&*withheld.event_id).map_err(malformed)?,
-                lamport: withheld.lamport,
-                author: DeviceId::try_from(&*withheld.author).map_err(malformed)?,
-            }))
-        }
-    }
-}
-
-fn read_event(gid: GroupId, bytes: &[u8]) -> Result<SignedEvent, Offence> {
-    let signed = SignedEvent::decode(bytes).map_err(|_| Offence::Signature)?;
-    if signed.event.gid == gid { Ok(signed) } else { Err(Offence::Malformed) }
 }
 
 fn result(outcome: FrameOutcome) -> FrameResult {

@@ -25,11 +25,11 @@ use crate::{
     model::JoinFailure,
     router::{Address, Backoff, DialError, PeerId},
     store::{
-        StoreError, WriteTx, event,
-        event::{LogBook, LogRow},
+        StoreError, WriteTx,
         feed::Entry,
         former,
         invite::{self, JoinRow, JoinStatus},
+        logbook::{Head, LogBook, LogRow},
         mls, peer, space,
     },
 };
@@ -292,7 +292,7 @@ impl Network {
         let reading = Reading { me: self.keys.account(), members: &members, loopback: arrival.loopback, now };
         let mut book = LogBook::open(tx.conn(), gid).await?;
         for (log, row) in &arrival.floors {
-            let head = event::Head { seq: row.contiguous, id: row.hash_there, lamport: row.lamport_there };
+            let head = Head { seq: row.contiguous, id: row.hash_there, lamport: row.lamport_there };
             // Who was here before may hold more than the inviter did; what is processed stays so.
             let ahead =
                 book.log(tx.conn(), *log).await?.is_some_and(|held| held.contiguous >= row.contiguous);

@@ -19,9 +19,9 @@ use crate::{
     id::{DeviceId, GroupId, LogId, StateId},
     router::PeerId,
     store::{
-        StoreError,
+        StoreError, commit,
         event::{self, EventRow},
-        mls,
+        logbook, mls,
         space::MemberRow,
     },
 };
@@ -208,7 +208,7 @@ impl Network {
         let up_to = members.get(&due.device).and_then(|row| row.left_epoch).unwrap_or(epoch);
         let frames = {
             let mut reader = self.vault.read().await?;
-            mls::commit_frames(reader.conn(), due.gid, (due.position.epoch, up_to), MAX_COMMITS).await?
+            commit::commit_frames(reader.conn(), due.gid, (due.position.epoch, up_to), MAX_COMMITS).await?
         };
         let any = !frames.is_empty();
         for bytes in frames {
@@ -222,7 +222,7 @@ impl Network {
         let mut reader = self.vault.read().await?;
         let conn = reader.conn();
         let Some(group) = mls::group(conn, due.gid).await? else { return Ok(Vec::new()) };
-        let held: Vec<(LogId, u64, u64)> = event::logs(conn, due.gid)
+        let held: Vec<(LogId, u64, u64)> = logbook::logs(conn, due.gid)
             .await?
             .into_iter()
             .filter(|(log, row)| (due.all_logs || *log == group.own_log) && row.device != due.device)

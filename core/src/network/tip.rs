@@ -16,7 +16,7 @@ use crate::{
     clock::now_ms,
     id::{DeviceId, GroupId, LogId, StateId},
     router::PeerId,
-    store::{Notice, StoreError, WriteTx, event, feed, message, mls, outbox, tip},
+    store::{Notice, StoreError, WriteTx, feed, logbook, message, mls, outbox, tip},
 };
 
 /// What changes is collected this long before it is told.
@@ -131,7 +131,7 @@ impl Network {
         let gid = slot.gid();
         let logs = {
             let mut reader = self.vault.read().await?;
-            event::logs(reader.conn(), gid).await?
+            logbook::logs(reader.conn(), gid).await?
         };
         let counter = self.next_counter().await?;
         let state = slot.head(&self.vault).await?;
@@ -233,7 +233,7 @@ impl Acknowledgement {
         let Some(group) = mls::group(conn, gid).await? else { return Ok(()) };
         let Some(said) = position.logs.get(&group.own_log).copied() else { return Ok(()) };
         // Nobody can have processed what was not written yet.
-        let written = event::written(conn, gid, group.own_log).await?;
+        let written = logbook::written(conn, gid, group.own_log).await?;
         let reached = said.min(written);
         let before = tip::cursor(conn, gid, device, group.own_log).await?;
         if reached <= before {

@@ -15,7 +15,7 @@ use crate::{
     network::Network,
     store::{
         StoreError, WriteTx,
-        event::LogBook,
+        logbook::LogBook,
         message,
         request::{Remembered, RequestKey, recall, remember},
         space,

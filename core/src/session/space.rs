@@ -16,9 +16,9 @@ use crate::{
     router::Address,
     store::{
         StoreError, WriteTx,
-        event::LogBook,
         feed::Entry,
         identity,
+        logbook::LogBook,
         mls::{self, GroupStanding},
         request::Remembered,
         space,

@@ -84,7 +84,8 @@ mod tests {
         keys::VaultKey,
         store::{
             Vault, WriteTx,
-            event::{self, EventRow, EventStatus, Head, LogBook, LogRow},
+            event::{self, EventRow, EventStatus},
+            logbook::{Head, LogBook, LogRow, logs},
         },
     };
 
@@ -153,7 +154,7 @@ mod tests {
 
         let mut reader = vault.read().await.unwrap();
         let conn = reader.conn();
-        let logs = event::logs(conn, GID).await.unwrap();
+        let logs = logs(conn, GID).await.unwrap();
         let own = &logs.iter().find(|(log, _)| *log == OWN).unwrap().1;
         assert_eq!((own.contiguous, own.floor, own.floor_lamport), (2, 2, 20), "cut after what left");
         let other = &logs.iter().find(|(log, _)| *log == OTHER).unwrap().1;

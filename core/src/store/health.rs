@@ -115,8 +115,9 @@ mod tests {
         metrics::Metrics,
         store::{
             Vault, WriteTx,
+            commit::{self, CommitStatus},
             frame::{self, FrameStatus, NewFrame},
-            mls::{self, CommitStatus},
+            mls,
         },
     };
 
@@ -173,7 +174,7 @@ mod tests {
                     for (n, status) in [(1, CommitStatus::Valid), (2, CommitStatus::Parked)] {
                         assert!(!has_set_aside(conn, GID).await?);
                         let commit = CommitId([n; 32]);
-                        mls::insert_commit(conn, GID, commit, parent, None, frame, status).await?;
+                        commit::insert_commit(conn, GID, commit, parent, None, frame, status).await?;
                     }
                     assert!(has_set_aside(conn, GID).await?);
                     Ok(())

@@ -1,0 +1,77 @@
+//! What an opened application message holds: bytes of a member, checked before anything is made of them.
+
+use prost::Message as _;
+use spacepanda_proto::peer::v1::{ApplicationPlaintext, CarriedEvent, application_plaintext, carried_event};
+
+use crate::{
+    event::SignedEvent,
+    group::message::Application,
+    id::{DeviceId, EventId, GroupId, LogId},
+    journal::Withheld,
+    network::misbehaviour::Offence,
+};
+
+/// Events of one application message.
+const MAX_EVENTS: usize = 1_024;
+
+/// One event of an application message.
+pub(super) enum Taken {
+    Event { signed: Box<SignedEvent>, fresh: bool },
+    Withheld(Withheld),
+}
+
+/// The events of an application message. Fresh ones are the MLS sender's own; carried ones keep their
+/// author by their own signature.
+pub(super) fn read_events(gid: GroupId, application: &Application) -> Result<Vec<Taken>, Offence> {
+    let plaintext = ApplicationPlaintext::decode(&*application.plaintext).map_err(|_| Offence::Malformed)?;
+    let sender = application.sender.certificate.device;
+    match plaintext.kind {
+        Some(application_plaintext::Kind::Fresh(fresh)) => {
+            if fresh.events.len() > MAX_EVENTS {
+                return Err(Offence::Flood);
+            }
+            fresh
+                .events
+                .iter()
+                .map(|bytes| {
+                    let signed = read_event(gid, bytes)?;
+                    if signed.event.author != sender {
+                        return Err(Offence::WrongSender);
+                    }
+                    Ok(Taken::Event { signed: Box::new(signed), fresh: true })
+                })
+                .collect()
+        }
+        Some(application_plaintext::Kind::Carry(carry)) => {
+            if carry.events.len() > MAX_EVENTS {
+                return Err(Offence::Flood);
+            }
+            carry.events.iter().map(|event| read_carried(gid, event)).collect()
+        }
+        // A kind of a newer version: kept out, not punished.
+        None => Ok(Vec::new()),
+    }
+}
+
+fn read_carried(gid: GroupId, carried: &CarriedEvent) -> Result<Taken, Offence> {
+    match carried.kind.as_ref().ok_or(Offence::Malformed)? {
+        carried_event::Kind::Event(bytes) => {
+            Ok(Taken::Event { signed: Box::new(read_event(gid, bytes)?), fresh: false })
+        }
+        carried_event::Kind::Withheld(withheld) => {
+            let malformed = |_| Offence::Malformed;
+            Ok(Taken::Withheld(Withheld {
+                log: LogId::try_from(&*withheld.log).map_err(malformed)?,
+                seq: withheld.seq,
+                id: EventId::try_from(&*withheld.event_id).map_err(malformed)?,
+                lamport: withheld.lamport,
+                author: DeviceId::try_from(&*withheld.author).map_err(malformed)?,
+            }))
+        }
+    }
+}
+
+fn read_event(gid: GroupId, bytes: &[u8]) -> Result<SignedEvent, Offence> {
+    let signed = SignedEvent::decode(bytes).map_err(|_| Offence::Signature)?;
+    if signed.event.gid == gid { Ok(signed) } else { Err(Offence::Malformed) }
+}

@@ -1,0 +1,103 @@
+//! The step that stores a batch of opened frames (T4).
+
+use super::{Batch, read::Taken};
+use crate::{
+    group::rows::RowChanges,
+    id::{GroupId, StateId},
+    journal::{self, Applied, Effects, Reading, Rejection},
+    network::misbehaviour::Offence,
+    store::{
+        StoreError, WriteTx,
+        frame::{self, NewFrame},
+        logbook::LogBook,
+        mls,
+    },
+};
+
+/// What a step found besides what it stored.
+#[derive(Default)]
+pub(super) struct Verdict {
+    pub(super) processed: u64,
+    pub(super) parked: bool,
+    /// Something was new, or is held already.
+    pub(super) taken: bool,
+    /// Something was not what it must be.
+    pub(super) refused: bool,
+    /// What the carrying peer did itself.
+    pub(super) offences: Vec<Offence>,
+    /// What others did, whose events it carried in good faith.
+    pub(super) others: Vec<Offence>,
+}
+
+/// Stores what was opened: ratchets, frames, events, what people see.
+pub(super) async fn store_batch(
+    tx: &mut WriteTx<'_>,
+    gid: GroupId,
+    reading: &Reading<'_>,
+    changes: Vec<(StateId, RowChanges)>,
+    batch: Batch,
+) -> Result<(Effects, Verdict), StoreError> {
+    for (sid, rows) in &changes {
+        mls::store_rows(tx.conn(), gid, *sid, rows).await?;
+    }
+    for (id, tag) in &batch.spent {
+        frame::insert(tx.conn(), &NewFrame::done(*id, gid, tag), reading.now).await?;
+        frame::unpark(tx.conn(), *id).await?;
+    }
+    let mut book = LogBook::open(tx.conn(), gid).await?;
+    let (mut effects, mut verdict) = (Effects::default(), Verdict::default());
+    for opened in batch.opened {
+        let done = NewFrame::done(opened.frame, gid, &opened.env_tag);
+        if !frame::insert(tx.conn(), &done, reading.now).await? {
+            frame::unpark(tx.conn(), opened.frame).await?;
+        }
+        let generation =
+            frame::note_generation(tx.conn(), opened.sid, opened.leaf, opened.counter, opened.frame).await?;
+        if generation == frame::Generation::Reused {
+            verdict.offences.push(Offence::KeyReuse);
+        }
+        for taken in opened.events {
+            apply_one(tx, &mut book, reading, taken, opened.epoch, (&mut effects, &mut verdict)).await?;
+        }
+    }
+    effects.merge(journal::drain_parked(tx, &mut book, reading).await?);
+    book.close(tx, reading.now).await?;
+    Ok((effects, verdict))
+}
+
+async fn apply_one(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    reading: &Reading<'_>,
+    taken: Taken,
+    epoch: u64,
+    (effects, verdict): (&mut Effects, &mut Verdict),
+) -> Result<(), StoreError> {
+    match taken {
+        Taken::Withheld(withheld) => {
+            verdict.taken |= journal::apply_withheld(tx, book, reading, &withheld).await?;
+        }
+        Taken::Event { signed, fresh } => {
+            match journal::apply(tx, book, reading, &signed, fresh.then_some(epoch)).await? {
+                Applied::Processed(more) => {
+                    effects.merge(more);
+                    verdict.processed += 1;
+                    verdict.taken = true;
+                }
+                Applied::Parked => (verdict.parked, verdict.taken) = (true, true),
+                Applied::Duplicate => verdict.taken = true,
+                Applied::Rejected(rejection) => {
+                    let offence = match rejection {
+                        Rejection::UnknownAuthor => Offence::WrongSender,
+                        Rejection::Equivocation => Offence::Equivocation,
+                        Rejection::Order => Offence::Malformed,
+                        Rejection::Flood => Offence::Flood,
+                    };
+                    verdict.refused = true;
+                    if fresh { verdict.offences.push(offence) } else { verdict.others.push(offence) }
+                }
+            }
+        }
+    }
+    Ok(())
+}
