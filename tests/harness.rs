@@ -1,19 +1,22 @@
 //! What the stories are told with: servers as processes, people as clients, faults, and waiting.
 //!
 //! It must not know how the server works inside: everything goes through its command line, its
-//! ports, its files and its signals.
+//! ports, its files and its signals. The exceptions are the hostile parties (`hostile`) and the thief
+//! (`stolen`), who have the library as any attacker has; they never run inside a server.
 
 pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod fault;
 pub(crate) mod feed;
+pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod owner;
 pub(crate) mod raw;
 pub(crate) mod reflection;
 pub(crate) mod refusal;
 pub(crate) mod server;
+pub(crate) mod stolen;
 pub(crate) mod wait;
 pub(crate) mod world;
 

@@ -5,9 +5,11 @@
 mod accounts;
 mod away_and_back;
 mod bad_input;
+mod broken_disk;
 mod cli;
 mod crash;
 mod demo;
+mod hostile;
 mod idempotent;
 mod in_flight;
 mod join_by_link;

@@ -14,6 +14,8 @@ pub mod policy;
 pub mod process;
 pub mod rows;
 pub mod state;
+#[cfg(feature = "testing")]
+mod testing;
 #[cfg(test)]
 mod tests;
 

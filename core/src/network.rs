@@ -213,12 +213,12 @@ impl Network {
 
     /// How many verified peers are connected.
     pub(crate) fn connected_peers(&self) -> usize {
-        self.links.verified().len()
+        self.links.count()
     }
 
     /// The verified peers with a connection up.
     pub(crate) fn linked(&self) -> Vec<PeerId> {
-        self.links.verified().into_iter().map(|(peer, _)| peer).collect()
+        self.links.verified().into_iter().map(|(peer, ..)| peer).collect()
     }
 
     /// Whose device a connected peer is.
@@ -251,8 +251,8 @@ impl Network {
             .links
             .verified()
             .into_iter()
-            .filter(|(_, device)| members.current(device).is_some())
-            .map(|(peer, device)| (device, peer))
+            .filter(|(_, account, device)| members.current(device).is_some_and(|row| row.account == *account))
+            .map(|(peer, _, device)| (device, peer))
             .collect())
     }
 

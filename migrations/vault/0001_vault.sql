@@ -30,8 +30,7 @@ CREATE TABLE request (
     payload_hash BLOB NOT NULL,
     answer BLOB NOT NULL,
     created_at INTEGER NOT NULL
-) STRICT;
-CREATE INDEX request_age ON request (created_at);
+) STRICT, WITHOUT ROWID;
 
 -- What happened, in order: the event stream. Refers to its subject, never copies content.
 CREATE TABLE feed (
@@ -42,7 +41,6 @@ CREATE TABLE feed (
     subject BLOB NOT NULL,
     detail TEXT NOT NULL DEFAULT ''
 ) STRICT;
-CREATE INDEX feed_age ON feed (at);
 
 -- ---- MLS ------------------------------------------------------------------
 
@@ -149,6 +147,8 @@ CREATE TABLE event_log (
     -- Where this device's knowledge begins; lamport at that point.
     floor INTEGER NOT NULL,
     floor_lamport INTEGER NOT NULL,
+    -- An event of its author was refused: what others refer to there may never come.
+    broken INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (gid, log)
 ) STRICT, WITHOUT ROWID;
 
@@ -293,6 +293,8 @@ CREATE TABLE outbox (
     kind TEXT NOT NULL,
     -- event_id, or the device key of the one recipient
     ref BLOB NOT NULL,
+    -- the event's place in one's own log; 0 for others
+    seq INTEGER NOT NULL DEFAULT 0,
     frame_id BLOB,
     letter BLOB,
     -- queued | sealed; the row goes once another member's server holds it
@@ -301,7 +303,7 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE INDEX outbox_status ON outbox (status, gid, id);
 CREATE INDEX outbox_frame ON outbox (frame_id);
-CREATE INDEX outbox_ref ON outbox (ref);
+CREATE INDEX outbox_ref ON outbox (ref) WHERE kind <> 'event';
 
 -- How far each other device said it is: its newest Tip.
 CREATE TABLE peer_tip (

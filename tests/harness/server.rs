@@ -32,6 +32,7 @@ pub(crate) struct Plan {
     name: String,
     flags: Vec<String>,
     seat: Option<(Arc<Board>, usize)>,
+    ignores_file_limits: bool,
 }
 
 impl Plan {
@@ -51,6 +52,12 @@ impl Plan {
         let announce = format!("/ip4/127.0.0.1/tcp/{}", board.proxy_port(seat));
         self.seat = Some((board, seat));
         self.flags(&["--announce", &announce])
+    }
+
+    /// Lets a write beyond [`Server::limit_files`] fail, as on a full disk, instead of ending the process.
+    pub(crate) fn survives_file_limits(mut self) -> Self {
+        self.ignores_file_limits = true;
+        self
     }
 
     /// Starts it and waits until it listens.
@@ -193,6 +200,17 @@ impl Server {
         serve(&self.data_dir(), None)
     }
 
+    /// From now on no file of the running server may grow beyond this many bytes; `None` lifts it.
+    /// False when the machine has no `prlimit`.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) -> bool {
+        let id = self.process().child.as_ref().expect("a process").id().to_string();
+        let limit = bytes.map_or_else(|| "unlimited".into(), |bytes| bytes.to_string());
+        let limit = format!("--fsize={limit}:unlimited");
+        let Ok(status) = Command::new("prlimit").args(["--pid", &id, &limit]).status() else { return false };
+        assert!(status.success(), "prlimit {limit}");
+        true
+    }
+
     fn signal(&self, signal: &str) {
         let id = self.process().child.as_ref().expect("a process").id();
         // The shell's own kill: no machine is without it, and no unsafe call is needed.
@@ -217,9 +235,12 @@ impl Server {
     async fn spawn_with(&self, flags: &[&str]) {
         let known = self.process().address;
         let printed_before = self.printed().len();
-        let child = serve(&self.data_dir(), known)
-            .args(&self.0.plan.flags)
-            .args(flags)
+        let mut command = serve(&self.data_dir(), known);
+        command.args(&self.0.plan.flags).args(flags);
+        if self.0.plan.ignores_file_limits {
+            command = ignoring_file_limits(&command);
+        }
+        let child = command
             .stdout(append(&self.0.dir.path().join("stdout")))
             .stderr(append(&self.0.dir.path().join("stderr")))
             .spawn()
@@ -307,6 +328,22 @@ fn serve(data_dir: &Path, address: Option<SocketAddr>) -> Command {
     command.arg("serve").arg("--data-dir").arg(data_dir);
     command.args(["--listen", &listen, "--peer-listen", "/ip4/127.0.0.1/tcp/0"]);
     command
+}
+
+/// The same command under a shell that ignores the signal about files over their limit, which is inherited.
+fn ignoring_file_limits(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 /// The address in a complete line `listening on ADDRESS`.

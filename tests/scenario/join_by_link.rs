@@ -1,6 +1,6 @@
 //! Joining by nothing but a link: at once, later, never, and only as often as the link allows.
 
-use std::{fs, path::Path, time::SystemTime};
+use std::{fs, time::SystemTime};
 
 use prost_types::Duration;
 use spacepanda_proto::api::v1::{
@@ -9,7 +9,8 @@ use spacepanda_proto::api::v1::{
 use tonic::Code;
 
 use crate::harness::{
-    Cluster, Person, Server, client::request_id, refused, refused_with, same_world, wait::when, wait_until,
+    Cluster, Person, Server, client::request_id, refused, refused_with, same_world, stolen::copy, wait::when,
+    wait_until,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,16 +184,4 @@ async fn short_invite(person: &Person, space_id: &str) -> spacepanda_proto::api:
         ..Default::default()
     };
     person.spaces().create_invite(request).await.expect("invite").into_inner()
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("readable").flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else if entry.path().is_file() {
-            fs::copy(entry.path(), target).expect("copied");
-        }
-    }
 }

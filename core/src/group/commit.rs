@@ -47,9 +47,9 @@ pub struct Committed {
     pub authorized: Authorized,
 }
 
-struct Messages {
-    commit: Vec<u8>,
-    welcome: Option<Vec<u8>>,
+pub(super) struct Messages {
+    pub(super) commit: Vec<u8>,
+    pub(super) welcome: Option<Vec<u8>>,
 }
 
 impl GroupState {
@@ -83,7 +83,7 @@ impl GroupState {
         })
     }
 
-    fn stage(
+    pub(super) fn stage(
         &self,
         identity: &DeviceIdentity,
         change: &Change,

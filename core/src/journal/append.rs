@@ -7,9 +7,8 @@ use crate::{
     event::{Body, Event, EventRef, MAX_DEPS, SignedEvent, next_lamport},
     id::{DeviceId, EventId, LogId, StateId},
     store::{
-        Notice, StoreError, WriteTx,
-        event::{EventRow, EventStatus, Head, LogBook, LogRow, insert},
-        outbox,
+        StoreError, WriteTx,
+        event::{EventRow, Head, LogBook, LogRow},
     },
 };
 
@@ -57,12 +56,10 @@ pub async fn append(
         body,
     };
     let signed = SignedEvent::sign(own.key, event).map_err(|_| StoreError::Database)?;
-    let row = event_row(&signed, None, reading.now);
-    insert(tx.conn(), book.gid(), &row, EventStatus::Processed).await?;
+    book.take(tx.conn(), event_row(&signed, None, reading.now)).await?;
     advance(book, at, &signed);
     if own.recipients > 0 {
-        outbox::queue_event(tx.conn(), book.gid(), signed.id, reading.now).await?;
-        tx.notify(Notice::Outbox(book.gid()));
+        book.send(signed.id, signed.event.seq);
     }
     let effects = project(tx, book, reading, &signed, Some(own.recipients)).await?;
     Ok((signed, effects))
@@ -77,6 +74,7 @@ pub(super) fn new_log(device: DeviceId) -> LogRow {
         lamport_there: 0,
         floor: 0,
         floor_lamport: 0,
+        broken: false,
     }
 }
 

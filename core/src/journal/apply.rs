@@ -20,8 +20,8 @@ use crate::{
 const MAX_LOGS_OF_DEVICE: i64 = 64;
 /// Events of one group that may wait for others at a time.
 const MAX_PARKED: i64 = 10_000;
-/// A place without content may lie at most this far ahead of everything known.
-const MAX_WITHHELD_LEAP: u64 = 1 << 20;
+/// A place whose time nobody here can check may lie at most this far ahead of everything known.
+const MAX_LEAP: u64 = 1 << 20;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,10 +92,7 @@ pub async fn apply(
     let row = event_row(signed, via_epoch, reading.now);
     match place(tx, book, signed).await? {
         Place::Now(at) => {
-            if !event::insert(tx.conn(), book.gid(), &row, EventStatus::Processed).await? {
-                // It was parked, and comes again in its turn.
-                event::unpark(tx.conn(), signed.id).await?;
-            }
+            book.take(tx.conn(), row).await?;
             advance(book, at, signed);
             Ok(Applied::Processed(project(tx, book, reading, signed, None).await?))
         }
@@ -103,11 +100,14 @@ pub async fn apply(
             if event::count_parked(tx.conn(), book.gid()).await? >= MAX_PARKED {
                 return Ok(Applied::Rejected(Rejection::Flood));
             }
-            let new = event::insert(tx.conn(), book.gid(), &row, EventStatus::Parked).await?;
+            let new = book.park(tx.conn(), &row).await?;
             Ok(if new { Applied::Parked } else { Applied::Duplicate })
         }
         Place::Past => Ok(Applied::Duplicate),
-        Place::Wrong(rejection) => Ok(Applied::Rejected(rejection)),
+        Place::Wrong(rejection) => {
+            note_broken(tx, book, signed, rejection).await?;
+            Ok(Applied::Rejected(rejection))
+        }
     }
 }
 
@@ -151,8 +151,7 @@ pub async fn apply_withheld(
     if !may_be_withheld(tx, book, reading, withheld, &at).await? {
         return Ok(false);
     }
-    let known = book.heads_besides(withheld.log).first().map_or(0, |(_, head)| head.lamport);
-    let leap = known.max(at.lamport_there).saturating_add(MAX_WITHHELD_LEAP).min(MAX_COUNTER);
+    let leap = latest_time(book, withheld.log, &at);
     let in_order = withheld.seq == at.contiguous + 1
         && withheld.author == at.device
         && withheld.lamport > at.lamport_there
@@ -211,7 +210,7 @@ pub async fn drain_parked(
     reading: &Reading<'_>,
 ) -> Result<Effects, StoreError> {
     let mut effects = Effects::default();
-    if event::count_parked(tx.conn(), book.gid()).await? == 0 {
+    if !book.has_parked(tx.conn()).await? {
         return Ok(effects);
     }
     // In (lamport, log, seq) order what an event refers to comes before it: one pass is enough.
@@ -225,7 +224,11 @@ pub async fn drain_parked(
                 effects.merge(project(tx, book, &reading, &signed, None).await?);
             }
             Place::Later => {}
-            Place::Past | Place::Wrong(_) => event::drop_parked(tx.conn(), signed.id).await?,
+            Place::Past => event::drop_parked(tx.conn(), signed.id).await?,
+            Place::Wrong(rejection) => {
+                note_broken(tx, book, &signed, rejection).await?;
+                event::drop_parked(tx.conn(), signed.id).await?;
+            }
         }
     }
     Ok(effects)
@@ -267,18 +270,18 @@ async fn place(tx: &mut WriteTx<'_>, book: &mut LogBook, signed: &SignedEvent) -
         return Ok(Place::Wrong(Rejection::Equivocation));
     }
     if event.seq <= at.contiguous {
-        let there = event::at(tx.conn(), book.gid(), event.log, event.seq).await?;
+        let there = book.at(tx.conn(), event.log, event.seq).await?;
         let same = there.is_none_or(|(id, _)| id == signed.id);
         return Ok(if same { Place::Past } else { Place::Wrong(Rejection::Equivocation) });
     }
     if event.seq > at.contiguous + 1 {
-        return Ok(Place::Later);
+        // What comes before it in a broken log may never come.
+        return Ok(if at.broken { Place::Wrong(Rejection::Equivocation) } else { Place::Later });
     }
     if event.prev != (at.contiguous > 0).then_some(at.hash_there) {
         return Ok(Place::Wrong(Rejection::Equivocation));
     }
     let Some(deps) = knowledge_of_deps(tx, book, signed).await? else { return Ok(Place::Later) };
-    let Ok(deps) = deps else { return Ok(Place::Wrong(Rejection::Order)) };
     let prev = event.prev.map(|_| Knowledge::Exact(at.lamport_there));
     Ok(match check_lamport(event, prev, &deps) {
         Ok(()) => Place::Now(at),
@@ -286,16 +289,38 @@ async fn place(tx: &mut WriteTx<'_>, book: &mut LogBook, signed: &SignedEvent) -
     })
 }
 
+/// An author whose event is refused may have told others what they took: whoever refers to that is
+/// heard without it.
+async fn note_broken(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    signed: &SignedEvent,
+    rejection: Rejection,
+) -> Result<(), StoreError> {
+    let event = &signed.event;
+    let at = book.log(tx.conn(), event.log).await?.unwrap_or_else(|| new_log(event.author));
+    if rejection != Rejection::Flood && at.device == event.author && !at.broken {
+        book.set_log(event.log, LogRow { broken: true, ..at });
+    }
+    Ok(())
+}
+
+/// The latest time that is believed of a place in a log that nobody here can check.
+fn latest_time(book: &LogBook, log: LogId, at: &LogRow) -> u64 {
+    let known = book.heads_besides(log).first().map_or(0, |(_, head)| head.lamport);
+    known.max(at.lamport_there).saturating_add(MAX_LEAP).min(MAX_COUNTER - 1)
+}
+
 /// What is known of the events it refers to; `None` while one is not here yet.
 async fn knowledge_of_deps(
     tx: &mut WriteTx<'_>,
     book: &mut LogBook,
     signed: &SignedEvent,
-) -> Result<Option<Result<Vec<Knowledge>, ()>>, StoreError> {
+) -> Result<Option<Vec<Knowledge>>, StoreError> {
     let mut known = Vec::with_capacity(signed.event.deps.len());
     for dep in &signed.event.deps {
         let Some(log) = book.log(tx.conn(), dep.log).await? else { return Ok(None) };
-        if dep.seq > log.contiguous {
+        if dep.seq > log.contiguous && !log.broken {
             return Ok(None);
         }
         if dep.seq <= log.floor {
@@ -305,12 +330,13 @@ async fn knowledge_of_deps(
         let there = if dep.seq == log.contiguous {
             Some((log.hash_there, log.lamport_there))
         } else {
-            event::at(tx.conn(), book.gid(), dep.log, dep.seq).await?
+            book.at(tx.conn(), dep.log, dep.seq).await?
         };
         match there {
             Some((id, lamport)) if id == dep.event_id => known.push(Knowledge::Exact(lamport)),
-            _ => return Ok(Some(Err(()))),
+            // Its author wrote something else to us. Whoever refers to it is not to suffer for that.
+            _ => known.push(Knowledge::AtMost(latest_time(book, dep.log, &log))),
         }
     }
-    Ok(Some(Ok(known)))
+    Ok(Some(known))
 }

@@ -8,7 +8,7 @@ use crate::{
     model::{Channel, MemberChange, Role},
     router::{Address, acceptable},
     store::{
-        Notice, StoreError, WriteTx,
+        StoreError, WriteTx,
         event::LogBook,
         feed::Entry,
         invite, message, peer,
@@ -51,20 +51,18 @@ async fn text(
     }
     let new = message::NewMessage {
         id: signed.id,
-        gid: event.gid,
         channel: *channel,
         lamport: event.lamport,
         log: event.log,
         seq: event.seq,
         account: author.account,
-        text,
+        text: text.clone(),
         reply_to: *reply_to,
         sent_at: i64::try_from(event.wall_ms).unwrap_or(i64::MAX),
         received_at: reading.now,
         recipients: own_recipients,
     };
-    let seq = message::insert(tx.conn(), &new).await?;
-    tx.notify(Notice::Feed(seq));
+    book.take_message(new);
     Ok(())
 }
 

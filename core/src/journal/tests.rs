@@ -97,7 +97,7 @@ impl Device {
                     };
                     let mut book = LogBook::open(tx.conn(), GID).await?;
                     let (signed, _) = append(tx, &mut book, &author.own(2), &reading, body).await?;
-                    book.close(tx.conn()).await?;
+                    book.close(tx, 60).await?;
                     Ok::<_, StoreError>(signed)
                 })
             })
@@ -127,7 +127,7 @@ impl Device {
                         applied.push(apply(tx, &mut book, &reading, signed, None).await?);
                     }
                     drain_parked(tx, &mut book, &reading).await?;
-                    book.close(tx.conn()).await?;
+                    book.close(tx, 60).await?;
                     Ok::<_, StoreError>(applied)
                 })
             })
@@ -152,7 +152,7 @@ impl Device {
                     };
                     let taken = apply_withheld(tx, &mut book, &reading, &withheld).await?;
                     drain_parked(tx, &mut book, &reading).await?;
-                    book.close(tx.conn()).await?;
+                    book.close(tx, 60).await?;
                     Ok::<_, StoreError>(taken)
                 })
             })
@@ -266,6 +266,43 @@ async fn a_second_event_in_the_same_place_is_equivocation() {
     bob.take(&hello).await;
     assert_eq!(bob.take(&other).await, Applied::Rejected(Rejection::Equivocation));
     assert_eq!(bob.texts().await, ["hello"]);
+}
+
+#[tokio::test]
+async fn who_refers_to_the_other_half_of_a_fork_is_heard() {
+    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let to_alice = carol.say("to one of you").await;
+    let more = carol.say("and more").await;
+    let to_bob = forged(&carol.authors[2], &to_alice, |event| event.wall_ms += 1);
+    bob.take(&to_bob).await;
+    alice.take(&to_alice).await;
+    let hi = bob.say("hi").await;
+    assert!(matches!(alice.take(&hi).await, Applied::Processed(_)), "another event in that place");
+
+    // Alice goes on to refer to what Bob can never have, which he learns from the next event there.
+    alice.take(&more).await;
+    let after = alice.say("after it").await;
+    assert_eq!(bob.take(&after).await, Applied::Parked);
+    assert_eq!(bob.take(&more).await, Applied::Rejected(Rejection::Equivocation));
+    assert_eq!(bob.texts().await, ["to one of you", "hi", "after it"]);
+    // Nothing is waited for there any more.
+    let last = carol.say("and last").await;
+    assert_eq!(bob.take(&last).await, Applied::Rejected(Rejection::Equivocation));
+}
+
+#[tokio::test]
+async fn a_broken_event_in_anothers_log_does_not_break_it() {
+    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let hello = alice.say("hello").await;
+    let stolen =
+        forged(&carol.authors[2], &hello, |event| event.author = carol.authors[2].certificate.device);
+    bob.take(&hello).await;
+    assert_eq!(bob.take(&stolen).await, Applied::Rejected(Rejection::Equivocation));
+    // Hers is still waited for.
+    let (more, most) = (alice.say("more").await, alice.say("most").await);
+    assert_eq!(bob.take(&most).await, Applied::Parked);
+    bob.take(&more).await;
+    assert_eq!(bob.texts().await, ["hello", "more", "most"]);
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ impl Network {
         };
         let mut book = LogBook::open(tx.conn(), gid).await?;
         journal::append(tx, &mut book, &own, &reading, body.clone()).await?;
-        book.close(tx.conn()).await
+        book.close(tx, reading.now).await
     }
 }
 

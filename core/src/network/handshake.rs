@@ -140,7 +140,10 @@ impl Network {
         let (shared, letters, farewells) = {
             let mut reader = self.vault.read().await?;
             let conn = reader.conn();
-            let shared = peer::shared_groups(conn, device).await?;
+            if peer::is_anothers_device(conn, certificate).await? {
+                return Ok(());
+            }
+            let shared = peer::shared_groups(conn, certificate).await?;
             let letters = outbox::letters_for(conn, device).await?;
             (shared, letters, outbox::farewells_for(conn, device).await?)
         };

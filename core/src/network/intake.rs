@@ -25,9 +25,8 @@ use crate::{
     model::GroupHealth,
     router::PeerId,
     store::{
-        Notice, StoreError, WriteTx,
+        StoreError, WriteTx,
         event::LogBook,
-        feed,
         frame::{self, NewFrame},
         mls::{self, TaggedState},
         peer,
@@ -163,7 +162,7 @@ impl Network {
             let mut reader = self.vault.read().await?;
             let state = mls::state_by_tag(reader.conn(), &frame.env_tag()).await?;
             let shared = match &state {
-                None => !peer::shared_groups(reader.conn(), certificate.device).await?.is_empty(),
+                None => !peer::shared_groups(reader.conn(), certificate).await?.is_empty(),
                 Some(_) => true,
             };
             Ok::<_, StoreError>((state, shared))
@@ -190,7 +189,7 @@ impl Network {
         bytes: &[u8],
     ) -> Result<TaggedState, FrameOutcome> {
         let (id, tag, bytes) = (frame.id(), frame.env_tag(), bytes.to_vec());
-        let (carrier, device) = (certificate.peer_id.clone(), certificate.device);
+        let (carrier, certificate) = (certificate.peer_id.clone(), certificate.clone());
         let parked: Result<Result<TaggedState, FrameOutcome>, StoreError> = self
             .vault
             .write(move |tx| {
@@ -214,7 +213,7 @@ impl Network {
                         return Ok(Err(FrameOutcome::Duplicate));
                     }
                     // Which group it is of cannot be told; with one group shared there is no doubt.
-                    if let [gid] = *peer::shared_groups(tx.conn(), device).await? {
+                    if let [gid] = *peer::shared_groups(tx.conn(), &certificate).await? {
                         super::health::set(
                             tx,
                             gid,
@@ -382,7 +381,10 @@ impl Network {
         if effects.request_opened {
             self.wake.commit.notify_one();
         }
-        self.group_changed(gid);
+        // Whoever sent only what is refused would send it again on our next Tip.
+        if verdict.taken || !verdict.refused {
+            self.group_changed(gid);
+        }
         Ok(())
     }
 }
@@ -391,6 +393,10 @@ impl Network {
 struct Verdict {
     processed: u64,
     parked: bool,
+    /// Something was new, or is held already.
+    taken: bool,
+    /// Something was not what it must be.
+    refused: bool,
     /// What the carrying peer did itself.
     offences: Vec<Offence>,
     /// What others did, whose events it carried in good faith.
@@ -415,8 +421,9 @@ async fn store_batch(
     let (mut effects, mut verdict) = (Effects::default(), Verdict::default());
     for opened in batch.opened {
         let done = NewFrame::done(opened.frame, gid, &opened.env_tag);
-        frame::insert(tx.conn(), &done, reading.now).await?;
-        frame::unpark(tx.conn(), opened.frame).await?;
+        if !frame::insert(tx.conn(), &done, reading.now).await? {
+            frame::unpark(tx.conn(), opened.frame).await?;
+        }
         let generation =
             frame::note_generation(tx.conn(), opened.sid, opened.leaf, opened.counter, opened.frame).await?;
         if generation == frame::Generation::Reused {
@@ -427,9 +434,7 @@ async fn store_batch(
         }
     }
     effects.merge(journal::drain_parked(tx, &mut book, reading).await?);
-    book.close(tx.conn()).await?;
-    let seq = feed::newest(tx.conn()).await?;
-    tx.notify(Notice::Feed(seq));
+    book.close(tx, reading.now).await?;
     Ok((effects, verdict))
 }
 
@@ -443,16 +448,17 @@ async fn apply_one(
 ) -> Result<(), StoreError> {
     match taken {
         Taken::Withheld(withheld) => {
-            journal::apply_withheld(tx, book, reading, &withheld).await?;
+            verdict.taken |= journal::apply_withheld(tx, book, reading, &withheld).await?;
         }
         Taken::Event { signed, fresh } => {
             match journal::apply(tx, book, reading, &signed, fresh.then_some(epoch)).await? {
                 Applied::Processed(more) => {
                     effects.merge(more);
                     verdict.processed += 1;
+                    verdict.taken = true;
                 }
-                Applied::Parked => verdict.parked = true,
-                Applied::Duplicate => {}
+                Applied::Parked => (verdict.parked, verdict.taken) = (true, true),
+                Applied::Duplicate => verdict.taken = true,
                 Applied::Rejected(rejection) => {
                     let offence = match rejection {
                         Rejection::UnknownAuthor => Offence::WrongSender,
@@ -460,6 +466,7 @@ async fn apply_one(
                         Rejection::Order => Offence::Malformed,
                         Rejection::Flood => Offence::Flood,
                     };
+                    verdict.refused = true;
                     if fresh { verdict.offences.push(offence) } else { verdict.others.push(offence) }
                 }
             }

@@ -319,7 +319,7 @@ impl Network {
         journal::append(tx, &mut book, &own, &reading, Body::Profile { display_name }).await?;
         let addresses = Body::Addresses { peer_id, addresses: arrival.addresses };
         journal::append(tx, &mut book, &own, &reading, addresses).await?;
-        book.close(tx.conn()).await?;
+        book.close(tx, now).await?;
         invite::end_join(tx.conn(), gid, None).await?;
         mls::drop_key_package(tx.conn(), gid).await?;
         tell(tx, &Entry::Space(gid), now).await?;
@@ -366,6 +366,7 @@ fn floor(floor: &spacepanda_proto::peer::v1::LogFloor) -> Option<(LogId, LogRow)
         lamport_there: floor.lamport,
         floor: floor.seq,
         floor_lamport: floor.lamport,
+        broken: false,
     };
     // SQLite's integers are signed.
     let fits = floor.seq <= crate::event::MAX_COUNTER && floor.lamport <= crate::event::MAX_COUNTER;

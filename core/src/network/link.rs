@@ -65,9 +65,17 @@ impl Links {
         self.with(|links| links.get(peer).map(|link| link.certificate.clone()))
     }
 
-    /// Every verified peer and its device.
-    pub(crate) fn verified(&self) -> Vec<(PeerId, DeviceId)> {
-        self.with(|links| links.iter().map(|(peer, link)| (*peer, link.certificate.device)).collect())
+    /// How many peers are verified.
+    pub(crate) fn count(&self) -> usize {
+        self.with(|links| links.len())
+    }
+
+    /// Every verified peer with the account and the device that its certificate names. The account's key
+    /// signed that, the device's did not: only both together are a member.
+    pub(crate) fn verified(&self) -> Vec<(PeerId, AccountId, DeviceId)> {
+        let named =
+            |(peer, link): (&PeerId, &Link)| (*peer, link.certificate.account, link.certificate.device);
+        self.with(|links| links.iter().map(named).collect())
     }
 
     /// Every account with a verified peer.

@@ -22,6 +22,7 @@ use crate::{
         StoreError,
         event::{self, EventRow},
         mls,
+        space::MemberRow,
     },
 };
 
@@ -92,11 +93,14 @@ impl Repairs {
                 return false;
             }
             device.counter = counter;
-            device.position = Some(position.clone());
+            let before = device.position.replace(position.clone());
+            let moved =
+                before.is_none_or(|before| before.epoch != position.epoch || before.logs != position.logs);
             let hold = HOLD + HOLD.mul_f64(rand::random());
             if std::mem::take(&mut device.fresh) {
                 device.due = Some((now, now + hold));
-            } else if std::mem::take(&mut device.helped) || position.pull {
+            } else if (device.helped && moved) || position.pull {
+                device.helped = false;
                 device.due = Some((now, now));
             } else if device.due.is_none() {
                 device.due = Some((now + SETTLE, now + hold));
@@ -165,14 +169,14 @@ impl Network {
 
     /// Sends a device what it lacks; true when something went out.
     async fn repair(&self, due: &Due) -> Result<bool, SlotError> {
-        let Some(peer) = self.peer_of(due.device) else { return Ok(false) };
         let mut slot = self.groups.lock(due.gid).await;
+        let members = slot.members(&self.vault).await?;
+        let Some(peer) = members.get(&due.device).and_then(|row| self.peer_of(row)) else { return Ok(false) };
         let epoch = slot.head(&self.vault).await?.facts().epoch;
         if due.position.epoch < epoch {
             // Events are sealed on the head: first the way there.
             return self.push_commits(&mut slot, &peer, due, epoch).await;
         }
-        let members = slot.members(&self.vault).await?;
         let Some(joined_epoch) = members.current(&due.device).map(|row| row.joined_epoch) else {
             return Ok(false);
         };
@@ -187,8 +191,9 @@ impl Network {
         carried.map(|()| true)
     }
 
-    fn peer_of(&self, device: DeviceId) -> Option<PeerId> {
-        self.links.verified().into_iter().find(|(_, d)| *d == device).map(|(peer, _)| peer)
+    fn peer_of(&self, member: &MemberRow) -> Option<PeerId> {
+        let is_it = |(_, account, device): &(_, _, _)| (*account, *device) == (member.account, member.device);
+        self.links.verified().into_iter().find(is_it).map(|(peer, _, _)| peer)
     }
 
     async fn push_commits(
@@ -292,4 +297,35 @@ fn withheld(row: EventRow) -> CarriedEvent {
         author: row.author.0.to_vec(),
     };
     CarriedEvent { kind: Some(carried_event::Kind::Withheld(withheld)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GID: GroupId = GroupId([1; 16]);
+    const DEVICE: DeviceId = DeviceId([2; 32]);
+
+    fn at(seq: u64) -> Position {
+        Position {
+            head: StateId([3; 32]),
+            epoch: 4,
+            logs: HashMap::from([(LogId([5; 16]), seq)]),
+            pull: false,
+        }
+    }
+
+    #[test]
+    fn only_who_shows_progress_is_helped_on_at_once() {
+        let repairs = Repairs::default();
+        let later = || Instant::now() + 2 * (SETTLE + HOLD);
+        repairs.heard(GID, DEVICE, 1, &at(1));
+        assert_eq!(repairs.take_due(later()).0.len(), 1);
+        repairs.with(GID, DEVICE, |device| device.helped = true);
+        // It refused what it got: the same again would make a circle.
+        repairs.heard(GID, DEVICE, 2, &at(1));
+        assert!(repairs.take_due(Instant::now()).0.is_empty());
+        repairs.heard(GID, DEVICE, 3, &at(2));
+        assert_eq!(repairs.take_due(Instant::now()).0.len(), 1);
+    }
 }

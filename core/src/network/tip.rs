@@ -86,7 +86,7 @@ impl Network {
     }
 
     async fn all_groups_soon(&self) {
-        if self.links.verified().is_empty() {
+        if self.links.count() == 0 {
             return;
         }
         let groups = async {
@@ -242,7 +242,7 @@ impl Acknowledgement {
         let now = now_ms();
         message::acknowledged(conn, gid, group.own_log, (before, reached), joined_epoch, now).await?;
         tip::set_cursor(conn, gid, device, group.own_log, reached).await?;
-        outbox::events_done(conn, gid, group.own_log, reached).await?;
+        outbox::events_done(conn, gid, reached).await?;
         let seq = feed::newest(conn).await?;
         tx.notify(Notice::Feed(seq));
         Ok(())

@@ -1,6 +1,6 @@
 //! Sending and reading messages. Sends that wait at the same time share one step (T1).
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -9,11 +9,17 @@ use super::{MessageError, Session, author::Author, request::Request};
 use crate::{
     clock::{now_ms, time_from_ms},
     event::Body,
-    id::{ChannelId, EventId, GroupId},
+    id::{AccountId, ChannelId, EventId, GroupId},
     journal::{self, Reading},
     model::{Delivery, DeliveryState, Message, MessagePage, Page},
     network::Network,
-    store::{StoreError, WriteTx, event::LogBook, message, request::Remembered, space},
+    store::{
+        StoreError, WriteTx,
+        event::LogBook,
+        message,
+        request::{Remembered, RequestKey, recall, remember},
+        space,
+    },
 };
 
 /// Sends that wait to be accepted; more wait in their callers.
@@ -115,54 +121,125 @@ async fn accept_batch(
     network: &Network,
     batch: Vec<Send>,
 ) -> Result<Vec<Result<Message, MessageError>>, StoreError> {
+    let mut accepting = Accepting {
+        known: recall(tx.conn(), batch.iter().filter_map(|send| send.request.key())).await?,
+        open: None,
+        accepted: HashMap::new(),
+        answers: Vec::new(),
+        now: now_ms(),
+    };
     let mut outcomes = Vec::with_capacity(batch.len());
-    let mut open: Option<(LogBook, Author)> = None;
     for send in batch {
-        outcomes.push(match accept(tx, network, &mut open, send).await {
+        outcomes.push(match accepting.accept(tx, network, send).await {
             Err(MessageError::Store(error)) => return Err(error),
             outcome => outcome,
         });
     }
-    if let Some((book, _)) = open {
-        book.close(tx.conn()).await?;
+    if let Some((book, _)) = accepting.open {
+        book.close(tx, accepting.now).await?;
     }
+    remember(tx.conn(), &accepting.answers, accepting.now).await?;
     Ok(outcomes)
 }
 
-/// Accepts one message: event, outbox and what people see, or the answer given before.
-async fn accept(
-    tx: &mut WriteTx<'_>,
-    network: &Network,
-    open: &mut Option<(LogBook, Author)>,
-    send: Send,
-) -> Result<Message, MessageError> {
-    match send.request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(id) => {
-            let id = EventId::try_from(&*id).map_err(StoreError::from)?;
-            return Ok(message::get(tx.conn(), id).await?.ok_or(StoreError::Corrupt)?);
+/// One step that accepts messages.
+struct Accepting {
+    /// What was known of the requests before it.
+    known: HashMap<Uuid, Remembered>,
+    /// The space that is written to, kept open from send to send.
+    open: Option<(LogBook, Author)>,
+    /// By the request that asked: the same one may come twice in one step.
+    accepted: HashMap<Uuid, (RequestKey, Message)>,
+    answers: Vec<(RequestKey, Vec<u8>)>,
+    now: i64,
+}
+
+impl Accepting {
+    /// Accepts one message: event, outbox and what people see, or the answer given before.
+    async fn accept(
+        &mut self,
+        tx: &mut WriteTx<'_>,
+        network: &Network,
+        send: Send,
+    ) -> Result<Message, MessageError> {
+        if let Some(answer) = self.answered(tx, &send.request).await? {
+            return Ok(answer);
         }
-        Remembered::Reused => return Err(MessageError::RequestIdReused),
+        self.open(tx, network, send.channel).await?;
+        if let Some(id) = send.reply_to
+            && !message::is_in_channel(tx.conn(), id, send.channel).await?
+        {
+            return Err(MessageError::MessageNotFound);
+        }
+        let now = self.now;
+        let (book, author) = self.open(tx, network, send.channel).await?;
+        let reading = Reading { me: network.keys.account(), members: &author.members, loopback: false, now };
+        let body = Body::Text { channel: send.channel, text: send.text.clone(), reply_to: send.reply_to };
+        let (signed, _) = journal::append(tx, book, &author.own(network), &reading, body).await?;
+        let message = fresh(&send, signed.id, book.gid(), author, reading.me, now);
+        if let Some(key) = send.request.key() {
+            self.answers.push((*key, signed.id.0.to_vec()));
+            self.accepted.insert(key.id, (*key, message.clone()));
+        }
+        Ok(message)
     }
-    let (book, author) = opened(tx, network, open, send.channel).await?;
-    if let Some(id) = send.reply_to
-        && !message::is_in_channel(tx.conn(), id, send.channel).await?
-    {
-        return Err(MessageError::MessageNotFound);
+
+    /// The answer that this request was given before.
+    async fn answered(
+        &self,
+        tx: &mut WriteTx<'_>,
+        request: &Request,
+    ) -> Result<Option<Message>, MessageError> {
+        let Some(key) = request.key() else { return Ok(None) };
+        match self.accepted.get(&key.id) {
+            Some((same, message)) if same == key => return Ok(Some(message.clone())),
+            Some(_) => return Err(MessageError::RequestIdReused),
+            None => {}
+        }
+        match self.known.get(&key.id) {
+            None | Some(Remembered::New) => Ok(None),
+            Some(Remembered::Reused) => Err(MessageError::RequestIdReused),
+            Some(Remembered::Answered(id)) => {
+                let id = EventId::try_from(&**id).map_err(StoreError::from)?;
+                Ok(Some(message::get(tx.conn(), id).await?.ok_or(StoreError::Corrupt)?))
+            }
+        }
     }
-    let now = now_ms();
-    let reading = Reading { me: network.keys.account(), members: &author.members, loopback: false, now };
-    let body = Body::Text { channel: send.channel, text: send.text.clone(), reply_to: send.reply_to };
-    let (signed, _) = journal::append(tx, book, &author.own(network), &reading, body).await?;
-    send.request.remember(tx, signed.id.as_bytes(), now).await?;
+
+    /// The logs of a channel's space, and this account as an author there.
+    async fn open(
+        &mut self,
+        tx: &mut WriteTx<'_>,
+        network: &Network,
+        channel: ChannelId,
+    ) -> Result<(&mut LogBook, &Author), MessageError> {
+        let same = match &mut self.open {
+            Some((book, _)) => book.has_channel(tx.conn(), channel).await?,
+            None => false,
+        };
+        if !same {
+            if let Some((book, _)) = self.open.take() {
+                book.close(tx, self.now).await?;
+            }
+            let gid = space_of(tx, channel).await?;
+            let author = Author::load(tx, network, gid).await?.ok_or(MessageError::ChannelNotFound)?;
+            self.open = Some((LogBook::open(tx.conn(), gid).await?, author));
+        }
+        let (book, author) = self.open.as_mut().ok_or(MessageError::ChannelNotFound)?;
+        Ok((book, author))
+    }
+}
+
+/// A message that was accepted just now.
+fn fresh(send: &Send, id: EventId, space: GroupId, author: &Author, me: AccountId, now: i64) -> Message {
     let alone = author.recipients == 0;
-    Ok(Message {
-        id: signed.id,
+    Message {
+        id,
         channel: send.channel,
-        space: book.gid(),
-        sender: reading.me,
+        space,
+        sender: me,
         sender_display_name: author.display_name.clone(),
-        text: send.text,
+        text: send.text.clone(),
         sent_at: time_from_ms(now),
         received_at: time_from_ms(now),
         reply_to: send.reply_to,
@@ -172,30 +249,7 @@ async fn accept(
             recipients: author.recipients,
             reason: String::new(),
         }),
-    })
-}
-
-/// The logs of a channel's space, and this account as an author there; kept open from send to send.
-async fn opened<'o>(
-    tx: &mut WriteTx<'_>,
-    network: &Network,
-    open: &'o mut Option<(LogBook, Author)>,
-    channel: ChannelId,
-) -> Result<(&'o mut LogBook, &'o Author), MessageError> {
-    let same = match open {
-        Some((book, _)) => book.has_channel(tx.conn(), channel).await?,
-        None => false,
-    };
-    if !same {
-        if let Some((book, _)) = open.take() {
-            book.close(tx.conn()).await?;
-        }
-        let gid = space_of(tx, channel).await?;
-        let author = Author::load(tx, network, gid).await?.ok_or(MessageError::ChannelNotFound)?;
-        *open = Some((LogBook::open(tx.conn(), gid).await?, author));
     }
-    let (book, author) = open.as_mut().ok_or(MessageError::ChannelNotFound)?;
-    Ok((book, author))
 }
 
 /// The space of a channel.

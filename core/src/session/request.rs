@@ -5,16 +5,12 @@ use uuid::Uuid;
 
 use crate::store::{
     StoreError, WriteTx,
-    request::{Remembered, recall, remember},
+    request::{Remembered, RequestKey, recall, remember},
 };
 
 /// A client's request, if it carries a `request_id`.
-#[derive(Clone)]
-pub(super) struct Request {
-    id: Option<Uuid>,
-    method: &'static str,
-    payload_hash: [u8; 32],
-}
+#[derive(Clone, Copy)]
+pub(super) struct Request(Option<RequestKey>);
 
 impl Request {
     /// A request with this payload; fields are length-prefixed, so that no two payloads look alike.
@@ -24,15 +20,18 @@ impl Request {
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field);
         }
-        Self { id, method, payload_hash: hash.finalize().into() }
+        Self(id.map(|id| RequestKey { id, method, payload_hash: hash.finalize().into() }))
+    }
+
+    /// What identifies it.
+    pub(super) fn key(&self) -> Option<&RequestKey> {
+        self.0.as_ref()
     }
 
     /// What is known of it.
     pub(super) async fn recall(&self, tx: &mut WriteTx<'_>) -> Result<Remembered, StoreError> {
-        match self.id {
-            None => Ok(Remembered::New),
-            Some(id) => recall(tx.conn(), id, self.method, &self.payload_hash).await,
-        }
+        let known = recall(tx.conn(), &self.0).await?;
+        Ok(known.into_values().next().unwrap_or(Remembered::New))
     }
 
     /// Remembers its answer, in the transaction of its effect.
@@ -42,9 +41,9 @@ impl Request {
         answer: &[u8],
         now: i64,
     ) -> Result<(), StoreError> {
-        match self.id {
+        match self.0 {
             None => Ok(()),
-            Some(id) => remember(tx.conn(), id, self.method, &self.payload_hash, answer, now).await,
+            Some(key) => remember(tx.conn(), &[(key, answer.to_vec())], now).await,
         }
     }
 }

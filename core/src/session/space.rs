@@ -227,7 +227,7 @@ async fn found(
     for body in bodies {
         journal::append(tx, &mut book, &own, &reading, body).await?;
     }
-    book.close(tx.conn()).await?;
+    book.close(tx, now).await?;
     request.remember(tx, gid.as_bytes(), now).await?;
     Ok(gid)
 }
@@ -244,7 +244,7 @@ pub(super) async fn write_event(
         Reading { me: network.keys.account(), members: &author.members, loopback: false, now: now_ms() };
     let mut book = LogBook::open(tx.conn(), gid).await?;
     journal::append(tx, &mut book, &author.own(network), &reading, body).await?;
-    book.close(tx.conn()).await
+    book.close(tx, reading.now).await
 }
 
 /// This account as author in a space where it has to be an owner.

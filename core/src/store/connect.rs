@@ -28,6 +28,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENT_CACHE: usize = 256;
 /// Pages of 4 KiB after which a commit moves the log into the database file.
 const CHECKPOINT_PAGES: &str = "1000";
+/// Cache of a writer, in KiB as SQLite takes it: a page that is not there is read and decrypted anew.
+/// Only as much as is used is taken, and given back when the connection closes.
+const WRITER_CACHE: &str = "-16000";
 
 /// A database file and, for a vault, its key. Prints nothing.
 #[derive(Clone)]
@@ -67,6 +70,7 @@ impl Database {
             .foreign_keys(true)
             .pragma("secure_delete", "ON")
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("cache_size", WRITER_CACHE)
     }
 
     fn options(&self) -> SqliteConnectOptions {

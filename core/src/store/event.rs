@@ -2,10 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::{StoreError, space};
+use super::{
+    Notice, StoreError, WriteTx,
+    message::{self, NewMessage},
+    outbox, space,
+};
 use crate::id::{ChannelId, DeviceId, EventId, GroupId, LogId, StateId};
+
+/// Rows of one statement; SQLite allows 32,766 values.
+pub(super) const ROWS: usize = 128;
 
 /// How far a log is processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +29,8 @@ pub struct LogRow {
     pub floor: u64,
     /// Lamport at the floor.
     pub floor_lamport: u64,
+    /// An event of its author was refused: what others refer to there may never come.
+    pub broken: bool,
 }
 
 /// The newest event of a log that nothing known refers to.
@@ -71,6 +80,9 @@ pub struct EventRow {
 }
 
 /// The logs of one group during one write step: read once, written back once.
+///
+/// Events and messages that take their place are gathered and written together at the end: a statement
+/// for many rows costs little more than for one.
 pub struct LogBook {
     gid: GroupId,
     logs: HashMap<LogId, Option<LogRow>>,
@@ -79,6 +91,14 @@ pub struct LogBook {
     changed_heads: HashSet<LogId>,
     /// Channels that were seen to be the group's: nothing in a step moves one.
     channels: HashSet<ChannelId>,
+    /// Whether events of the group wait for others; unknown at first.
+    parked: Option<bool>,
+    /// Processed events of this step, not written yet.
+    events: Vec<EventRow>,
+    /// Where they are.
+    places: HashMap<(LogId, u64), (EventId, u64)>,
+    messages: Vec<NewMessage>,
+    outgoing: Vec<(EventId, u64)>,
 }
 
 impl LogBook {
@@ -110,6 +130,11 @@ impl LogBook {
             changed_logs: HashSet::new(),
             changed_heads: HashSet::new(),
             channels: HashSet::new(),
+            parked: None,
+            events: Vec::new(),
+            places: HashMap::new(),
+            messages: Vec::new(),
+            outgoing: Vec::new(),
         })
     }
 
@@ -180,11 +205,86 @@ impl LogBook {
         self.changed_heads.insert(log);
     }
 
-    /// Writes everything that changed.
+    /// Whether events of the group wait for others.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub async fn close(self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub async fn has_parked(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
+        if let Some(parked) = self.parked {
+            return Ok(parked);
+        }
+        let parked = count_parked(conn, self.gid).await? > 0;
+        self.parked = Some(parked);
+        Ok(parked)
+    }
+
+    /// Parks an event; false when it was parked already.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn park(&mut self, conn: &mut SqliteConnection, row: &EventRow) -> Result<bool, StoreError> {
+        self.parked = Some(true);
+        insert(conn, self.gid, row, EventStatus::Parked).await
+    }
+
+    /// Takes an event that is in its place.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn take(&mut self, conn: &mut SqliteConnection, row: EventRow) -> Result<(), StoreError> {
+        if self.has_parked(conn).await? {
+            // It may be one of the parked, come again in its turn.
+            if !insert(conn, self.gid, &row, EventStatus::Processed).await? {
+                unpark(conn, row.id).await?;
+            }
+            return Ok(());
+        }
+        self.places.insert((row.log, row.seq), (row.id, row.lamport));
+        self.events.push(row);
+        Ok(())
+    }
+
+    /// Takes a message that an event carries.
+    pub fn take_message(&mut self, message: NewMessage) {
+        self.messages.push(message);
+    }
+
+    /// Puts an own event on its way.
+    pub fn send(&mut self, event: EventId, seq: u64) {
+        self.outgoing.push((event, seq));
+    }
+
+    /// The id and lamport of a processed or withheld event at a place in a log.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn at(
+        &self,
+        conn: &mut SqliteConnection,
+        log: LogId,
+        seq: u64,
+    ) -> Result<Option<(EventId, u64)>, StoreError> {
+        match self.places.get(&(log, seq)) {
+            Some(there) => Ok(Some(*there)),
+            None => at(conn, self.gid, log, seq).await,
+        }
+    }
+
+    /// Writes everything that was gathered and everything that changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn close(self, tx: &mut WriteTx<'_>, now: i64) -> Result<(), StoreError> {
+        insert_processed(tx.conn(), self.gid, &self.events).await?;
+        if !self.messages.is_empty() {
+            let seq = message::insert_all(tx.conn(), self.gid, &self.messages, now).await?;
+            tx.notify(Notice::Feed(seq));
+        }
+        if !self.outgoing.is_empty() {
+            outbox::queue_events(tx.conn(), self.gid, &self.outgoing, now).await?;
+            tx.notify(Notice::Outbox(self.gid));
+        }
+        let conn = tx.conn();
         for log in &self.changed_logs {
             if let Some(Some(row)) = self.logs.get(log) {
                 write_log(conn, self.gid, *log, row).await?;
@@ -197,10 +297,10 @@ impl LogBook {
     }
 }
 
-type LogColumns = (Vec<u8>, i64, Vec<u8>, i64, i64, i64);
+type LogColumns = (Vec<u8>, i64, Vec<u8>, i64, i64, i64, bool);
 
 fn log_row(row: LogColumns) -> Result<LogRow, StoreError> {
-    let (device, contiguous, hash, lamport, floor, floor_lamport) = row;
+    let (device, contiguous, hash, lamport, floor, floor_lamport, broken) = row;
     Ok(LogRow {
         device: DeviceId::try_from(&*device)?,
         contiguous: contiguous.cast_unsigned(),
@@ -208,6 +308,7 @@ fn log_row(row: LogColumns) -> Result<LogRow, StoreError> {
         lamport_there: lamport.cast_unsigned(),
         floor: floor.cast_unsigned(),
         floor_lamport: floor_lamport.cast_unsigned(),
+        broken,
     })
 }
 
@@ -217,7 +318,7 @@ async fn read_log(
     log: LogId,
 ) -> Result<Option<LogRow>, StoreError> {
     let row: Option<LogColumns> = sqlx::query_as(
-        "SELECT device, contiguous, hash_there, lamport_there, floor, floor_lamport \
+        "SELECT device, contiguous, hash_there, lamport_there, floor, floor_lamport, broken \
          FROM event_log WHERE gid = ? AND log = ?",
     )
     .bind(gid.as_bytes())
@@ -234,10 +335,11 @@ async fn write_log(
     row: &LogRow,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO event_log (gid, log, device, contiguous, hash_there, lamport_there, floor, floor_lamport) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gid, log) DO UPDATE SET \
-         contiguous = excluded.contiguous, hash_there = excluded.hash_there, lamport_there = excluded.lamport_there, \
-         floor = excluded.floor, floor_lamport = excluded.floor_lamport",
+        "INSERT INTO event_log (gid, log, device, contiguous, hash_there, lamport_there, floor, floor_lamport, broken) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gid, log) DO UPDATE SET \
+         contiguous = excluded.contiguous, hash_there = excluded.hash_there, \
+         lamport_there = excluded.lamport_there, floor = excluded.floor, \
+         floor_lamport = excluded.floor_lamport, broken = excluded.broken",
     )
     .bind(gid.as_bytes())
     .bind(log.as_bytes())
@@ -247,6 +349,7 @@ async fn write_log(
     .bind(row.lamport_there.cast_signed())
     .bind(row.floor.cast_signed())
     .bind(row.floor_lamport.cast_signed())
+    .bind(row.broken)
     .execute(conn)
     .await?;
     Ok(())
@@ -287,17 +390,17 @@ async fn write_head(
 /// # Errors
 /// [`StoreError`]
 pub async fn logs(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(LogId, LogRow)>, StoreError> {
-    type Row = (Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64);
+    type Row = (Vec<u8>, Vec<u8>, i64, Vec<u8>, i64, i64, i64, bool);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT log, device, contiguous, hash_there, lamport_there, floor, floor_lamport \
+        "SELECT log, device, contiguous, hash_there, lamport_there, floor, floor_lamport, broken \
          FROM event_log WHERE gid = ? ORDER BY log",
     )
     .bind(gid.as_bytes())
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(log, device, contiguous, hash, lamport, floor, floor_lamport)| {
-            let row = log_row((device, contiguous, hash, lamport, floor, floor_lamport))?;
+        .map(|(log, device, contiguous, hash, lamport, floor, floor_lamport, broken)| {
+            let row = log_row((device, contiguous, hash, lamport, floor, floor_lamport, broken))?;
             Ok((LogId::try_from(&*log)?, row))
         })
         .collect()
@@ -356,6 +459,37 @@ pub async fn insert(
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Stores processed events that are new here.
+async fn insert_processed(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    rows: &[EventRow],
+) -> Result<(), StoreError> {
+    for rows in rows.chunks(ROWS) {
+        let mut insert = QueryBuilder::new(
+            "INSERT OR IGNORE INTO event (event_id, gid, log, seq, lamport, author, kind, signed, seen_sid, \
+             via_epoch, status, received_at) ",
+        );
+        insert.push_values(rows, |mut values, row| {
+            values
+                .push_bind(row.id.as_bytes())
+                .push_bind(gid.0.to_vec())
+                .push_bind(row.log.as_bytes())
+                .push_bind(row.seq.cast_signed())
+                .push_bind(row.lamport.cast_signed())
+                .push_bind(row.author.as_bytes())
+                .push_bind(row.kind)
+                .push_bind(row.signed.as_deref())
+                .push_bind(row.seen_sid.as_bytes())
+                .push_bind(row.via_epoch.map(u64::cast_signed))
+                .push_bind(status_name(EventStatus::Processed))
+                .push_bind(row.received_at);
+        });
+        insert.build().persistent(false).execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 /// A parked event takes its place.
@@ -522,6 +656,7 @@ mod tests {
             lamport_there: at * 2,
             floor: at,
             floor_lamport: at * 2,
+            broken: false,
         };
         for at in [3, 8] {
             let (set, written) = (row(at), row(at));
@@ -530,7 +665,7 @@ mod tests {
                     Box::pin(async move {
                         let mut book = LogBook::open(tx.conn(), gid).await?;
                         book.set_log(log, set);
-                        book.close(tx.conn()).await
+                        book.close(tx, 1).await
                     })
                 })
                 .await;

@@ -1,6 +1,6 @@
 //! The durable feed behind the event stream: rows name what changed, the content is read when asked for.
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
 use super::{StoreError, message, peer, space};
 use crate::{
@@ -83,6 +83,23 @@ pub async fn append(conn: &mut SqliteConnection, entry: &Entry, now: i64) -> Res
     Ok(done.last_insert_rowid().unsigned_abs())
 }
 
+/// Appends a row for each new message; gives the newest seq.
+///
+/// # Errors
+/// [`StoreError`]
+pub(super) async fn append_messages(
+    conn: &mut SqliteConnection,
+    ids: impl Iterator<Item = EventId>,
+    now: i64,
+) -> Result<u64, StoreError> {
+    let mut insert = QueryBuilder::new("INSERT INTO feed (at, kind, subject) ");
+    insert.push_values(ids, |mut values, id| {
+        values.push_bind(now).push_bind(KIND_MESSAGE).push_bind(id.0.to_vec());
+    });
+    let done = insert.build().persistent(false).execute(conn).await?;
+    Ok(done.last_insert_rowid().unsigned_abs())
+}
+
 /// The newest seq there ever was.
 ///
 /// # Errors
@@ -116,9 +133,15 @@ pub async fn page(
     let caught_up = rows.len() < limit as usize;
     let last = rows.last().map(|row| row.0.unsigned_abs());
     let mut items = Vec::with_capacity(rows.len());
+    let ids = rows.iter().filter(|row| row.2 == KIND_MESSAGE).map(|row| Ok(EventId::try_from(&*row.3)?));
+    let mut messages = message::get_all(conn, &ids.collect::<Result<Vec<_>, StoreError>>()?).await?;
     for (seq, at, kind, subject, detail) in rows {
         // A row whose subject is gone (a space left since) has nothing to tell any more.
-        if let Some(change) = resolve(conn, me, kind, &subject, &detail).await? {
+        let change = match kind {
+            KIND_MESSAGE => messages.remove(&EventId::try_from(&*subject)?).map(Change::MessageAdded),
+            _ => resolve(conn, me, kind, &subject, &detail).await?,
+        };
+        if let Some(change) = change {
             items.push(FeedItem { seq: seq.unsigned_abs(), at: time_from_ms(at), change });
         }
     }
@@ -145,7 +168,6 @@ async fn resolve(
     detail: &str,
 ) -> Result<Option<Change>, StoreError> {
     Ok(match kind {
-        KIND_MESSAGE => message::get(conn, EventId::try_from(subject)?).await?.map(Change::MessageAdded),
         KIND_DELIVERY => delivery(conn, EventId::try_from(subject)?, detail).await?,
         KIND_MEMBER => {
             let (gid, account) = subject.split_at_checked(16).ok_or(StoreError::Corrupt)?;
@@ -205,7 +227,11 @@ async fn delivery(
 /// # Errors
 /// [`StoreError`]
 pub async fn trim(conn: &mut SqliteConnection, now: i64) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM feed WHERE at < ? OR seq <= (SELECT MAX(seq) FROM feed) - ?")
+    // Rows are in order of time: the first young one ends the search.
+    sqlx::query(
+        "DELETE FROM feed WHERE seq < COALESCE((SELECT MIN(seq) FROM feed WHERE at >= ?), 9223372036854775807) \
+         OR seq <= (SELECT MAX(seq) FROM feed) - ?",
+    )
         .bind(now - FEED_MEMORY_MS)
         .bind(FEED_MEMORY_ROWS)
         .execute(conn)

@@ -100,6 +100,7 @@ mod tests {
             lamport_there: contiguous * 10,
             floor: 1,
             floor_lamport: 10,
+            broken: false,
         }
     }
 
@@ -126,7 +127,8 @@ mod tests {
             let head = Head { seq: end, id: EventId([7; 32]), lamport: end * 10 };
             book.advance_heads(id, head, std::iter::empty());
         }
-        book.close(conn).await?;
+        book.close(tx, 1).await?;
+        let conn = tx.conn();
         event::insert(conn, GID, &event(OWN, 2, Some(4)), EventStatus::Processed).await?;
         event::insert(conn, GID, &event(OWN, 3, None), EventStatus::Processed).await?;
         event::insert(conn, GID, &event(OTHER, 9, None), EventStatus::Parked).await?;

@@ -1,8 +1,10 @@
 //! Messages as people see them: a projection of text events, with delivery of one's own.
 
-use sqlx::{FromRow, Row as _, SqliteConnection, sqlite::SqliteRow};
+use std::collections::HashMap;
 
-use super::{StoreError, feed};
+use sqlx::{FromRow, QueryBuilder, Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{StoreError, event::ROWS, feed};
 use crate::{
     clock::time_from_ms,
     id::{AccountId, ChannelId, EventId, FrameId, GroupId, LogId},
@@ -10,11 +12,9 @@ use crate::{
 };
 
 /// A text event about to become a message.
-pub struct NewMessage<'a> {
+pub struct NewMessage {
     /// The event.
     pub id: EventId,
-    /// Its group.
-    pub gid: GroupId,
     /// Where it goes.
     pub channel: ChannelId,
     /// Order: lamport, then log, then seq.
@@ -26,7 +26,7 @@ pub struct NewMessage<'a> {
     /// Who wrote it.
     pub account: AccountId,
     /// What it says.
-    pub text: &'a str,
+    pub text: String,
     /// What it answers.
     pub reply_to: Option<EventId>,
     /// The author's clock, milliseconds.
@@ -81,32 +81,45 @@ impl<'r> FromRow<'r, SqliteRow> for MessageRow {
     }
 }
 
-/// Stores a message and tells the feed; gives the feed's seq.
+/// Stores messages and tells the feed; gives the feed's newest seq.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn insert(conn: &mut SqliteConnection, new: &NewMessage<'_>) -> Result<u64, StoreError> {
-    let state = new.recipients.map(|n| if n == 0 { DeliveryState::Delivered } else { DeliveryState::Queued });
-    sqlx::query(
-        "INSERT INTO message (event_id, gid, channel_id, lamport, log, seq, account, text, reply_to, \
-         sent_at, received_at, state, recipients) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(new.id.as_bytes())
-    .bind(new.gid.as_bytes())
-    .bind(new.channel.as_bytes())
-    .bind(new.lamport.cast_signed())
-    .bind(new.log.as_bytes())
-    .bind(new.seq.cast_signed())
-    .bind(new.account.as_bytes())
-    .bind(new.text)
-    .bind(new.reply_to.as_ref().map(EventId::as_bytes))
-    .bind(new.sent_at.min(new.received_at))
-    .bind(new.received_at)
-    .bind(state.map(state_number))
-    .bind(new.recipients.unwrap_or(0))
-    .execute(&mut *conn)
-    .await?;
-    feed::append(conn, &feed::Entry::Message(new.id), new.received_at).await
+pub(super) async fn insert_all(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    messages: &[NewMessage],
+    now: i64,
+) -> Result<u64, StoreError> {
+    let mut seq = 0;
+    for messages in messages.chunks(ROWS) {
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO message (event_id, gid, channel_id, lamport, log, seq, account, text, reply_to, \
+             sent_at, received_at, state, recipients) ",
+        );
+        insert.push_values(messages, |mut values, new| {
+            let state =
+                new.recipients.map(|n| if n == 0 { DeliveryState::Delivered } else { DeliveryState::Queued });
+            values
+                .push_bind(new.id.as_bytes())
+                .push_bind(gid.0.to_vec())
+                .push_bind(new.channel.as_bytes())
+                .push_bind(new.lamport.cast_signed())
+                .push_bind(new.log.as_bytes())
+                .push_bind(new.seq.cast_signed())
+                .push_bind(new.account.as_bytes())
+                .push_bind(new.text.as_str())
+                .push_bind(new.reply_to.as_ref().map(EventId::as_bytes))
+                .push_bind(new.sent_at.min(new.received_at))
+                .push_bind(new.received_at)
+                .push_bind(state.map(state_number))
+                .push_bind(new.recipients.unwrap_or(0));
+        });
+        insert.build().persistent(false).execute(&mut *conn).await?;
+        let ids = messages.iter().map(|new| new.id);
+        seq = feed::append_messages(conn, ids, now).await?;
+    }
+    Ok(seq)
 }
 
 /// One message.
@@ -117,6 +130,31 @@ pub async fn get(conn: &mut SqliteConnection, id: EventId) -> Result<Option<Mess
     let row: Option<MessageRow> =
         sqlx::query_as(select!("WHERE m.event_id = ?")).bind(id.as_bytes()).fetch_optional(conn).await?;
     Ok(row.map(|row| row.0))
+}
+
+/// These messages, in no order; missing ones are left out.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn get_all(
+    conn: &mut SqliteConnection,
+    ids: &[EventId],
+) -> Result<HashMap<EventId, Message>, StoreError> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<MessageRow> =
+        sqlx::query_as(select!("WHERE m.event_id IN (SELECT unhex(value) FROM json_each(?))"))
+            .bind(json_list(ids.iter().map(EventId::as_bytes)))
+            .fetch_all(conn)
+            .await?;
+    Ok(rows.into_iter().map(|MessageRow(message)| (message.id, message)).collect())
+}
+
+/// Blobs as SQLite's json_each and unhex read them.
+fn json_list<'b>(blobs: impl Iterator<Item = &'b [u8]>) -> String {
+    let hex: Vec<_> = blobs.map(|blob| format!("\"{}\"", hex::encode(blob))).collect();
+    format!("[{}]", hex.join(","))
 }
 
 /// A page of a channel, oldest first; `None` when the bounding message is not in the channel.
@@ -312,7 +350,6 @@ async fn announce(conn: &mut SqliteConnection, ids: &[Vec<u8>], now: i64) -> Res
     if ids.is_empty() {
         return Ok(());
     }
-    let ids: Vec<String> = ids.iter().map(|id| format!("\"{}\"", hex::encode(id))).collect();
     sqlx::query(
         "INSERT INTO feed (at, kind, subject, detail) \
          SELECT ?, ?, event_id, state || ',' || delivered_to || ',' || recipients FROM message \
@@ -320,7 +357,7 @@ async fn announce(conn: &mut SqliteConnection, ids: &[Vec<u8>], now: i64) -> Res
     )
     .bind(now)
     .bind(feed::KIND_DELIVERY)
-    .bind(format!("[{}]", ids.join(",")))
+    .bind(json_list(ids.iter().map(Vec::as_slice)))
     .execute(conn)
     .await?;
     Ok(())

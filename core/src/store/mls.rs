@@ -224,6 +224,17 @@ pub async fn load_rows(conn: &mut SqliteConnection, gid: GroupId, sid: StateId) 
     Ok(Rows::from_rows(rows))
 }
 
+/// Every state of any group whose rows are here.
+///
+/// # Errors
+/// [`StoreError`]
+#[cfg(feature = "testing")]
+pub async fn states_with_rows(conn: &mut SqliteConnection) -> Result<Vec<(GroupId, StateId)>, StoreError> {
+    let rows: Vec<(Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT DISTINCT gid, sid FROM mls_row").fetch_all(conn).await?;
+    rows.iter().map(|(gid, sid)| Ok((GroupId::try_from(&**gid)?, StateId::try_from(&**sid)?))).collect()
+}
+
 /// Writes what changed in a state's openmls rows.
 ///
 /// # Errors

@@ -1,28 +1,33 @@
 //! What is on its way: own events until every recipient has them, letters and farewells to one device.
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::StoreError;
+use super::{StoreError, event::ROWS};
 use crate::id::{DeviceId, EventId, FrameId, GroupId};
 
-/// Queues an own event.
+/// Queues own events.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn queue_event(
+pub(super) async fn queue_events(
     conn: &mut SqliteConnection,
     gid: GroupId,
-    event: EventId,
+    events: &[(EventId, u64)],
     now: i64,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO outbox (gid, kind, ref, status, created_at) VALUES (?, 'event', ?, 'queued', ?)",
-    )
-    .bind(gid.as_bytes())
-    .bind(event.as_bytes())
-    .bind(now)
-    .execute(conn)
-    .await?;
+    for events in events.chunks(ROWS) {
+        let mut insert = QueryBuilder::new("INSERT INTO outbox (gid, kind, ref, seq, status, created_at) ");
+        insert.push_values(events, |mut values, (event, seq)| {
+            values
+                .push_bind(gid.0.to_vec())
+                .push_bind("event")
+                .push_bind(event.as_bytes())
+                .push_bind(seq.cast_signed())
+                .push_bind("queued")
+                .push_bind(now);
+        });
+        insert.build().persistent(false).execute(&mut *conn).await?;
+    }
     Ok(())
 }
 
@@ -36,7 +41,8 @@ pub async fn queued_events(
     limit: u32,
 ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
     Ok(sqlx::query_as(
-        "SELECT o.id, e.signed FROM outbox o JOIN event e ON e.event_id = o.ref \
+        "SELECT o.id, e.signed FROM outbox o JOIN mls_group g ON g.gid = o.gid \
+         JOIN event e ON e.gid = o.gid AND e.log = g.own_log AND e.seq = o.seq AND e.event_id = o.ref \
          WHERE o.status = 'queued' AND o.gid = ? AND o.kind = 'event' ORDER BY o.id LIMIT ?",
     )
     .bind(gid.as_bytes())
@@ -106,25 +112,16 @@ pub async fn frame_done(conn: &mut SqliteConnection, frame: FrameId) -> Result<(
     Ok(())
 }
 
-/// Own events of a log up to `seq` are held by another member: nothing is on its way any more.
+/// Own events up to `seq` are held by another member: nothing is on its way any more.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn events_done(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    log: crate::id::LogId,
-    seq: u64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "DELETE FROM outbox WHERE gid = ?1 AND kind = 'event' AND status <> 'queued' AND ref IN \
-         (SELECT event_id FROM event WHERE gid = ?1 AND log = ?2 AND seq <= ?3)",
-    )
-    .bind(gid.as_bytes())
-    .bind(log.as_bytes())
-    .bind(seq.cast_signed())
-    .execute(conn)
-    .await?;
+pub async fn events_done(conn: &mut SqliteConnection, gid: GroupId, seq: u64) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM outbox WHERE status = 'sealed' AND gid = ? AND kind = 'event' AND seq <= ?")
+        .bind(gid.as_bytes())
+        .bind(seq.cast_signed())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

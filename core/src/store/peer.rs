@@ -164,7 +164,7 @@ macro_rules! needed {
             " (p.pinned = 1 \
              OR EXISTS (SELECT 1 FROM outbox o WHERE o.kind IN ('letter', 'farewell') AND o.ref = p.device) \
              OR EXISTS (SELECT 1 FROM member m JOIN mls_group g USING (gid) WHERE m.device = p.device \
-                        AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving'))) ",
+                        AND m.account = p.account AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving'))) ",
             $tail
         )
     };
@@ -222,8 +222,8 @@ pub async fn drop_strangers(conn: &mut SqliteConnection, keep: u32) -> Result<()
 /// [`StoreError`]
 pub async fn is_fellow_member(conn: &mut SqliteConnection, peer: &PeerId) -> Result<bool, StoreError> {
     let found: Option<i64> = sqlx::query_scalar(
-        "SELECT 1 FROM peer p JOIN member m ON m.device = p.device JOIN mls_group g USING (gid) \
-         WHERE p.peer_id = ? AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving') LIMIT 1",
+        "SELECT 1 FROM peer p JOIN member m ON m.device = p.device AND m.account = p.account \
+         JOIN mls_group g USING (gid) WHERE p.peer_id = ? AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving') LIMIT 1",
     )
     .bind(peer.to_bytes())
     .fetch_optional(conn)
@@ -231,19 +231,39 @@ pub async fn is_fellow_member(conn: &mut SqliteConnection, peer: &PeerId) -> Res
     Ok(found.is_some())
 }
 
-/// Groups that a device is a current member of, besides this one.
+/// Whether a certificate names a device that is or was a member for another account: its account's word
+/// alone does not make it that member.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn is_anothers_device(
+    conn: &mut SqliteConnection,
+    certificate: &Certificate,
+) -> Result<bool, StoreError> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT 1 FROM member WHERE device = ? AND account <> ? LIMIT 1")
+            .bind(certificate.device.as_bytes())
+            .bind(certificate.account.as_bytes())
+            .fetch_optional(conn)
+            .await?;
+    Ok(found.is_some())
+}
+
+/// Groups that a certificate's device is a current member of for its account, besides this one.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn shared_groups(
     conn: &mut SqliteConnection,
-    device: DeviceId,
+    certificate: &Certificate,
 ) -> Result<Vec<crate::id::GroupId>, StoreError> {
     let rows: Vec<Vec<u8>> = sqlx::query_scalar(
         "SELECT m.gid FROM member m JOIN mls_group g USING (gid) \
-         WHERE m.device = ? AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving')",
+         WHERE m.device = ? AND m.account = ? AND m.left_epoch IS NULL \
+         AND g.status IN ('active', 'leaving')",
     )
-    .bind(device.as_bytes())
+    .bind(certificate.device.as_bytes())
+    .bind(certificate.account.as_bytes())
     .fetch_all(conn)
     .await?;
     rows.iter().map(|gid| Ok(crate::id::GroupId::try_from(&**gid)?)).collect()

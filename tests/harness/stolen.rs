@@ -1,0 +1,63 @@
+//! A thief with a copy of a data directory and a session token: everything an account ever held.
+//!
+//! Works on copies only; it must never open the files of a running server.
+
+use std::{fs, path::Path};
+
+use spacepanda_core::{
+    group::state::GroupState,
+    keys::{SessionToken, TOKEN, unwrap_with_key},
+    store::{Vault, mls, server::ServerStore},
+};
+use tempfile::TempDir;
+
+use super::client::Person;
+
+/// Copies a directory with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("readable").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else if entry.path().is_file() {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// A copy of a stopped server's data directory, with one account's vault open.
+pub(crate) struct Stolen {
+    vault: Vault,
+    _directory: TempDir,
+}
+
+impl Stolen {
+    /// Copies and opens it; the person's server must be stopped.
+    pub(crate) async fn from(person: &Person) -> Self {
+        let directory = TempDir::with_prefix("spacepanda-stolen-").expect("a directory");
+        copy(&person.server.data_dir(), directory.path());
+        let token = SessionToken::parse(&person.session.session_token).expect("a token");
+        let server = ServerStore::open(&directory.path().join("server.db")).await.expect("server.db");
+        let login = server.token(&token.hash(), 0).await.expect("read").expect("the login");
+        server.close().await;
+        let key = unwrap_with_key(&login.wrap, TOKEN, token.as_bytes())
+            .unwrap_or_else(|error| panic!("the vault's key: {error}"));
+        let path = directory.path().join("vaults").join(format!("{}.db", hex::encode(login.vault.0)));
+        let vault = Vault::open(&path, &key, &spacepanda_core::metrics::Metrics::default())
+            .await
+            .unwrap_or_else(|error| panic!("the vault: {error}"));
+        Self { vault, _directory: directory }
+    }
+
+    /// Every group state that can be made of its rows.
+    pub(crate) async fn states(&self) -> Vec<GroupState> {
+        let mut reader = self.vault.read().await.expect("a reader");
+        let mut states = Vec::new();
+        for (gid, sid) in mls::states_with_rows(reader.conn()).await.expect("states") {
+            let rows = mls::load_rows(reader.conn(), gid, sid).await.expect("rows");
+            states.push(GroupState::load(gid, rows).unwrap_or_else(|error| panic!("a state: {error}")));
+        }
+        states
+    }
+}
