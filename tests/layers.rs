@@ -13,7 +13,7 @@ use std::{
 const MAX_LINES: usize = 400;
 /// Files that are longer, and how long they may be.
 const LONGER: &[(&str, usize)] =
-    &[("core/src/network/intake.rs", 540), ("core/src/store/event.rs", 505), ("core/src/store/mls.rs", 460)];
+    &[("core/src/network/intake.rs", 545), ("core/src/store/event.rs", 640), ("core/src/store/mls.rs", 470)];
 
 /// Crates and modules that belong to one place each: there, and nowhere else in the product.
 const AT_HOME: &[(&str, &[&str])] = &[

@@ -124,7 +124,7 @@ impl Intruder {
     }
 
     /// A challenge of someone's server.
-    pub(crate) async fn challenge(&self, host: &Person, link: &InviteLink) -> [u8; 32] {
+    pub(crate) async fn challenge(&self, host: &Person) -> [u8; 32] {
         let ask = JoinChallengeRequest {};
         match self.ask(host, peer_request::Kind::JoinChallenge(ask)).await {
             peer_response::Kind::JoinChallenge(challenge) => challenge.nonce.try_into().expect("32 bytes"),
@@ -159,7 +159,7 @@ impl Intruder {
         let link = InviteLink::parse(link).expect("a link");
         self.meet(host).await;
         let key_package = fresh_key_package(&self.device()).expect("a KeyPackage");
-        let nonce = self.challenge(host, &link).await;
+        let nonce = self.challenge(host).await;
         let reply = self.ask_to_join(host, &link, (nonce, nonce), &key_package).await;
         assert_eq!(reply.outcome(), JoinOutcome::Accepted);
         Mole::enter(self, &link, key_package, &reply.letter)

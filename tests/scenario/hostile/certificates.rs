@@ -71,7 +71,7 @@ async fn who_joins_must_be_who_introduced_themselves() {
     intruder.meet(&alice).await;
 
     let key_package = fresh_key_package(&friend.device()).expect("a KeyPackage");
-    let nonce = intruder.challenge(&alice, &link).await;
+    let nonce = intruder.challenge(&alice).await;
     let reply = intruder.ask_to_join(&alice, &link, (nonce, nonce), &key_package).await;
     assert_eq!(reply.outcome(), JoinOutcome::Unknown);
     assert!(reply.letter.is_empty());

@@ -148,7 +148,7 @@ async fn a_member_changes_nothing_that_is_the_owners() {
     let accomplice = Intruder::new("accomplice").await;
     accomplice.meet(alice).await;
     let key_package = fresh_key_package(&accomplice.device()).expect("a KeyPackage");
-    let nonce = accomplice.challenge(alice, &own_link).await;
+    let nonce = accomplice.challenge(alice).await;
     let reply = accomplice.ask_to_join(alice, &own_link, (nonce, nonce), &key_package).await;
     assert_eq!(reply.outcome(), JoinOutcome::Unknown, "an invite of a member");
     // The owner's own invite still admits.

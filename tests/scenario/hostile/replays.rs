@@ -101,23 +101,23 @@ async fn a_challenge_is_answered_once_and_a_proof_fits_one_challenge() {
     // Nobody gave this one.
     assert_eq!(outcome(([4; 32], [4; 32])).await, JoinOutcome::Unspecified);
     // A proof made for another challenge, which uses the challenge up.
-    let first = intruder.challenge(&alice, &link).await;
+    let first = intruder.challenge(&alice).await;
     assert_eq!(outcome((first, [4; 32])).await, JoinOutcome::Unknown);
     assert_eq!(rejected(&alice, "signature").await, 1);
     assert_eq!(outcome((first, first)).await, JoinOutcome::Unspecified);
     // The proof that would have been right, on the next challenge.
-    let second = intruder.challenge(&alice, &link).await;
+    let second = intruder.challenge(&alice).await;
     assert_eq!(outcome((second, first)).await, JoinOutcome::Unknown);
     assert_eq!(rejected(&alice, "signature").await, 2);
     // A newer challenge ends the older one.
-    let third = intruder.challenge(&alice, &link).await;
-    let fourth = intruder.challenge(&alice, &link).await;
+    let third = intruder.challenge(&alice).await;
+    let fourth = intruder.challenge(&alice).await;
     assert_ne!(third, fourth);
     assert_eq!(outcome((third, third)).await, JoinOutcome::Unspecified);
 
     bob.join(&text).await;
     assert_eq!(same_world(&[&alice, &bob], &space, 0).await.roster.len(), 2);
-    let fifth = intruder.challenge(&alice, &link).await;
+    let fifth = intruder.challenge(&alice).await;
     assert_eq!(outcome((fifth, fifth)).await, JoinOutcome::UsedUp);
 }
 
