@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 use spacepanda_core::{
     group::state::GroupState,
     keys::{SessionToken, TOKEN, unwrap_with_key},
+    metrics::Metrics,
     store::{Vault, mls, server::ServerStore},
 };
 use tempfile::TempDir;
@@ -44,7 +45,7 @@ impl Stolen {
         let key = unwrap_with_key(&login.wrap, TOKEN, token.as_bytes())
             .unwrap_or_else(|error| panic!("the vault's key: {error}"));
         let path = directory.path().join("vaults").join(format!("{}.db", hex::encode(login.vault.0)));
-        let vault = Vault::open(&path, &key, &spacepanda_core::metrics::Metrics::default())
+        let vault = Vault::open(&path, &key, &Metrics::default())
             .await
             .unwrap_or_else(|error| panic!("the vault: {error}"));
         Self { vault, _directory: directory }

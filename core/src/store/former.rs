@@ -120,8 +120,7 @@ mod tests {
     }
 
     async fn fill(tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
-        let conn = tx.conn();
-        let mut book = LogBook::open(conn, GID).await?;
+        let mut book = LogBook::open(tx.conn(), GID).await?;
         for (id, end) in [(OWN, 3), (OTHER, 5)] {
             book.set_log(id, log(end));
             let head = Head { seq: end, id: EventId([7; 32]), lamport: end * 10 };

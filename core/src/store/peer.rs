@@ -163,8 +163,8 @@ macro_rules! needed {
             $select,
             " (p.pinned = 1 \
              OR EXISTS (SELECT 1 FROM outbox o WHERE o.kind IN ('letter', 'farewell') AND o.ref = p.device) \
-             OR EXISTS (SELECT 1 FROM member m JOIN mls_group g USING (gid) WHERE m.device = p.device \
-                        AND m.account = p.account AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving'))) ",
+             OR EXISTS (SELECT 1 FROM member m JOIN mls_group g USING (gid) WHERE m.device = p.device AND m.account = p.account \
+                        AND m.left_epoch IS NULL AND g.status IN ('active', 'leaving'))) ",
             $tail
         )
     };
