@@ -164,7 +164,7 @@ mod tests {
             "{page}"
         );
         assert!(page.contains(r#"spacepanda_grpc_call_duration_seconds_count{method="other"} 1"#), "{page}");
-        assert!(!page.contains("made"));
+        assert!(!page.contains("made/up"));
         assert_eq!(page.matches(EOF).count(), 1);
         assert!(page.ends_with(EOF));
     }

@@ -239,7 +239,10 @@ mod tests {
         assert!(is_sent(&message(DeliveryState::Sent)));
         assert!(is_sent(&message(DeliveryState::Delivered)));
         assert!(!is_sent(&message(DeliveryState::Failed)));
-        assert_eq!(fail_if_undeliverable(&message(DeliveryState::Failed)).unwrap_err().reason, "REMOVED");
+        assert_eq!(
+            fail_if_undeliverable(&message(DeliveryState::Failed)).unwrap_err().reason,
+            "MESSAGE_FAILED"
+        );
     }
 
     #[test]
