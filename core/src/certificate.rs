@@ -70,6 +70,18 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`]; the bytes may come from anyone.
     pub fn decode(encoded: &[u8]) -> Result<Self, CertificateError> {
+        let certificate = Self::decode_stored(encoded)?;
+        let signed = wire::SignedCertificate::decode(encoded).map_err(|_| CertificateError::Malformed)?;
+        verify(&certificate.account.0, &signed_bytes(&signed.certificate), &signed.signature)
+            .map_err(|()| CertificateError::Signature)?;
+        Ok(certificate)
+    }
+
+    /// Reads a certificate of the vault: its signature was checked before it was stored.
+    ///
+    /// # Errors
+    /// [`CertificateError::Malformed`]
+    pub fn decode_stored(encoded: &[u8]) -> Result<Self, CertificateError> {
         use CertificateError::Malformed;
         if encoded.len() > MAX_CERTIFICATE_BYTES {
             return Err(Malformed);
@@ -82,8 +94,6 @@ impl Certificate {
         if body.peer_id.is_empty() || body.peer_id.len() > MAX_PEER_ID_BYTES {
             return Err(Malformed);
         }
-        verify(&account.0, &signed_bytes(&signed.certificate), &signed.signature)
-            .map_err(|()| CertificateError::Signature)?;
         Ok(Self {
             account,
             device,

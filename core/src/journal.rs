@@ -8,7 +8,7 @@ mod project;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub use append::{Own, append};
 pub use apply::{Applied, Rejection, Withheld, apply, apply_state, apply_withheld, drain_parked};
@@ -46,6 +46,12 @@ impl Members {
     /// An account's device that is a member now.
     pub fn of(&self, account: &AccountId) -> Option<&MemberRow> {
         self.all_current().find(|row| row.account == *account)
+    }
+
+    /// How many accounts besides this one are members now.
+    pub fn others(&self, account: &AccountId) -> u32 {
+        let others: HashSet<_> = self.all_current().map(|row| row.account).filter(|a| a != account).collect();
+        u32::try_from(others.len()).unwrap_or(u32::MAX)
     }
 
     /// All devices that are members now.

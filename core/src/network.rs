@@ -49,7 +49,7 @@ use crate::{
     metrics::Metrics,
     model::PeerState,
     router::{Address, PeerId, Router, RouterEvent, told},
-    store::Vault,
+    store::{Vault, mls::TaggedState},
 };
 
 /// Requests of peers that are served at a time; more are refused as busy.
@@ -101,6 +101,8 @@ pub struct Network {
     served: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// The state of the newest frame taken: the next one is usually of the same.
+    last_state: Mutex<Option<TaggedState>>,
     round_trips: Mutex<HashMap<PeerId, Duration>>,
 }
 
@@ -142,6 +144,7 @@ impl Network {
             served: Arc::new(Semaphore::new(MAX_SERVED_REQUESTS)),
             tasks: TaskTracker::new(),
             stop,
+            last_state: Mutex::new(None),
             round_trips: Mutex::new(HashMap::new()),
         });
         network.spawn("peers", Arc::clone(&network).pump(events));

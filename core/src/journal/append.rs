@@ -57,7 +57,7 @@ pub async fn append(
         body,
     };
     let signed = SignedEvent::sign(own.key, event).map_err(|_| StoreError::Database)?;
-    book.take(tx.conn(), event_row(&signed, None, reading.now)).await?;
+    book.take_own(event_row(&signed, None, reading.now));
     advance(book, at, &signed);
     if own.recipients > 0 {
         book.send(signed.id, signed.event.seq);

@@ -266,6 +266,7 @@ impl Network {
             self.vault.write(move |tx| Box::pin(end_membership(tx, gid, me, by_own_wish))).await?;
             tracing::info!(by_own_wish, "this account is no longer in a group");
             slot.forget();
+            self.set_last_state(None);
             return Ok(());
         };
         let adoption = Adoption {
@@ -306,6 +307,7 @@ impl Network {
             "a group is in a new epoch"
         );
         slot.adopt(child);
+        self.set_last_state(None);
         self.wake.dial.notify_one();
         self.wake.commit.notify_one();
         self.wake.outbox.notify_one();

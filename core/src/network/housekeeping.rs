@@ -35,6 +35,7 @@ impl Network {
             round = round.wrapping_add(1);
             tokio::time::sleep(LOOK).await;
             self.groups.unload_idle();
+            self.set_last_state(None);
             if let Err(error) = self.look_after_health().await {
                 tracing::warn!(%error, "the health of groups could not be noted");
             }

@@ -3,7 +3,10 @@
 mod read;
 mod step;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
 
 use spacepanda_proto::peer::v1::{FrameKind, FrameOutcome, PushFrames, PushFramesReply};
 
@@ -142,6 +145,15 @@ impl Network {
         }
     }
 
+    fn last_state(&self) -> Option<TaggedState> {
+        *self.last_state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// States are pruned when a group moves on and when time passes: then nothing is taken for granted.
+    pub(super) fn set_last_state(&self, state: Option<TaggedState>) {
+        *self.last_state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
     /// The state that a frame is of, or what becomes of it without one.
     async fn route(
         self: &Arc<Self>,
@@ -149,6 +161,9 @@ impl Network {
         frame: &Frame,
         bytes: &[u8],
     ) -> Result<TaggedState, FrameOutcome> {
+        if let Some(state) = self.last_state().filter(|state| state.env_tag == frame.env_tag()) {
+            return Ok(state);
+        }
         let found = async {
             let mut reader = self.vault.read().await?;
             let state = mls::state_by_tag(reader.conn(), &frame.env_tag()).await?;
@@ -164,7 +179,10 @@ impl Network {
                 self.repairs.behind(state.gid, certificate.device, state.epoch);
                 Err(FrameOutcome::Foreign)
             }
-            Ok((Some(state), _)) => Ok(state),
+            Ok((Some(state), _)) => {
+                self.set_last_state(Some(state));
+                Ok(state)
+            }
             Ok((None, true)) => self.park(certificate, frame, bytes).await,
             Ok((None, false)) => Err(FrameOutcome::Foreign),
             Err(_) => Err(FrameOutcome::Busy),
@@ -231,7 +249,7 @@ impl Network {
         let mut batch = Batch::default();
         for Arrived { state, bytes } in frames {
             let Ok(frame) = Frame::decode(&bytes) else { return Err(SlotError::Pruned) };
-            if batch.duplicates.contains(&frame.id()) || self.is_known(frame.id()).await? {
+            if batch.duplicates.contains(&frame.id()) {
                 outcomes.push(FrameOutcome::Duplicate);
                 continue;
             }
@@ -262,11 +280,6 @@ impl Network {
         }
         self.store(slot, peer, batch).await?;
         Ok(outcomes)
-    }
-
-    async fn is_known(&self, id: FrameId) -> Result<bool, StoreError> {
-        let mut reader = self.vault.read().await?;
-        frame::is_known(reader.conn(), id).await
     }
 
     async fn open(

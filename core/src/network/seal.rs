@@ -11,7 +11,7 @@ use crate::{
     clock::now_ms,
     group::frame::Frame,
     id::GroupId,
-    store::{Notice, StoreError, frame, mls, outbox, space},
+    store::{Notice, StoreError, frame, mls, outbox},
 };
 
 /// Events of one frame.
@@ -23,15 +23,15 @@ impl Network {
     /// Seals what is queued, whenever something is and someone is there to take it.
     pub(super) async fn seal_outbox(self: Arc<Self>) {
         let mut notices = self.vault.notices();
+        self.seal_all().await;
         loop {
-            self.seal_all().await;
             tokio::select! {
-                () = self.wake.outbox.notified() => {}
-                open = next_outbox(&mut notices) => {
-                    if !open {
-                        return;
-                    }
-                }
+                () = self.wake.outbox.notified() => self.seal_all().await,
+                queued = next_outbox(&mut notices) => match queued {
+                    Queued::In(gid) => self.seal_group(gid).await,
+                    Queued::Somewhere => self.seal_all().await,
+                    Queued::Closed => return,
+                },
             }
         }
     }
@@ -41,22 +41,24 @@ impl Network {
             let mut reader = self.vault.read().await?;
             outbox::groups_with_queued(reader.conn()).await
         };
-        let groups = match groups.await {
-            Ok(groups) => groups,
-            Err(error) => {
-                tracing::warn!(%error, "the outbox cannot be read");
-                return;
+        match groups.await {
+            Ok(groups) => {
+                for gid in groups {
+                    self.seal_group(gid).await;
+                }
             }
-        };
-        for gid in groups {
-            loop {
-                match self.seal_batch(gid).await {
-                    Ok(true) => {}
-                    Ok(false) | Err(SlotError::NotAMember) => break,
-                    Err(error) => {
-                        tracing::warn!(%error, "queued events could not be sealed");
-                        break;
-                    }
+            Err(error) => tracing::warn!(%error, "the outbox cannot be read"),
+        }
+    }
+
+    async fn seal_group(&self, gid: GroupId) {
+        loop {
+            match self.seal_batch(gid).await {
+                Ok(true) => {}
+                Ok(false) | Err(SlotError::NotAMember) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "queued events could not be sealed");
+                    return;
                 }
             }
         }
@@ -95,17 +97,17 @@ impl Network {
         let plaintext =
             ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) }
                 .encode_to_vec();
+        let recipients = slot.members(&self.vault).await?.others(&self.keys.account());
         let state = slot.head(&self.vault).await?;
         let sealed = state.seal_application(&self.keys.identity, &plaintext)?;
         let (sid, epoch, env_tag) = (state.facts().sid, state.facts().epoch, state.facts().env_tag);
         let changes = state.take_changes()?;
         let bytes: Arc<[u8]> = sealed.bytes.into();
-        let (stored, me, id) = (Arc::clone(&bytes), self.keys.account(), sealed.id);
+        let (stored, id) = (Arc::clone(&bytes), sealed.id);
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
                     let conn = tx.conn();
-                    let recipients = space::recipients(conn, gid, me).await?;
                     mls::store_rows(conn, gid, sid, &changes).await?;
                     let own = frame::NewFrame {
                         id,
@@ -142,14 +144,22 @@ impl Network {
     }
 }
 
-/// Waits until something was queued; false when the vault is closed.
-async fn next_outbox(notices: &mut broadcast::Receiver<Notice>) -> bool {
+/// Where something was queued.
+enum Queued {
+    In(GroupId),
+    /// Notices were missed: look at everything.
+    Somewhere,
+    /// The vault is closed.
+    Closed,
+}
+
+async fn next_outbox(notices: &mut broadcast::Receiver<Notice>) -> Queued {
     loop {
         match notices.recv().await {
-            // A lagging receiver has missed notices: look at everything, as always.
-            Ok(Notice::Outbox(_)) | Err(RecvError::Lagged(_)) => return true,
+            Ok(Notice::Outbox(gid)) => return Queued::In(gid),
             Ok(Notice::Feed(_)) => {}
-            Err(RecvError::Closed) => return false,
+            Err(RecvError::Lagged(_)) => return Queued::Somewhere,
+            Err(RecvError::Closed) => return Queued::Closed,
         }
     }
 }

@@ -35,9 +35,9 @@ impl Author {
             return Ok(None);
         };
         let members = Members::new(space::member_rows(tx.conn(), gid).await?);
-        let recipients = space::recipients(tx.conn(), gid, network.keys.account()).await?;
-        let me = space::member(tx.conn(), gid, network.keys.account()).await?;
-        let display_name = me.map(|me| me.display_name).unwrap_or_default();
+        let me = network.keys.account();
+        let recipients = members.others(&me);
+        let display_name = members.of(&me).map(|row| row.display_name.clone()).unwrap_or_default();
         Ok(Some(Self { members, display_name, log: group.own_log, head: group.head, recipients }))
     }
 

@@ -122,14 +122,20 @@ pub async fn page(
     limit: u32,
 ) -> Result<FeedPage, StoreError> {
     let after_row = i64::try_from(after).unwrap_or(i64::MAX);
-    let newest = newest(conn).await?;
     let rows: Vec<(i64, i64, i64, Vec<u8>, String)> =
         sqlx::query_as("SELECT seq, at, kind, subject, detail FROM feed WHERE seq > ? ORDER BY seq LIMIT ?")
             .bind(after_row)
             .bind(i64::from(limit))
             .fetch_all(&mut *conn)
             .await?;
-    let reset_to = missing_before(conn, after_row, newest).await?;
+    // Seqs have no holes of their own: the next one is there, or nothing is, or rows were dropped.
+    let next_is_there = rows.first().is_some_and(|row| row.0 == after_row.saturating_add(1));
+    let (newest, reset_to) = if next_is_there {
+        (after, None)
+    } else {
+        let newest = newest(conn).await?;
+        (newest, missing_before(conn, after_row, newest).await?)
+    };
     let caught_up = rows.len() < limit as usize;
     let last = rows.last().map(|row| row.0.unsigned_abs());
     let mut items = Vec::with_capacity(rows.len());

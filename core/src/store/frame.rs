@@ -90,19 +90,6 @@ pub async fn keep_commit(
     Ok(())
 }
 
-/// Whether a frame was taken in before. A parked one was not: it waits for that.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn is_known(conn: &mut SqliteConnection, frame: FrameId) -> Result<bool, StoreError> {
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM frame WHERE frame_id = ? AND status <> 'parked'")
-            .bind(frame.as_bytes())
-            .fetch_optional(conn)
-            .await?;
-    Ok(found.is_some())
-}
-
 /// A parked frame was opened, or never will be.
 ///
 /// # Errors

@@ -202,9 +202,14 @@ impl LogBook {
             }
             return Ok(());
         }
+        self.take_own(row);
+        Ok(())
+    }
+
+    /// Takes an own event that was made just now: it cannot be here already.
+    pub fn take_own(&mut self, row: EventRow) {
         self.places.insert((row.log, row.seq), (row.id, row.lamport));
         self.events.push(row);
-        Ok(())
     }
 
     /// Takes a message that an event carries.

@@ -1,8 +1,8 @@
 //! MLS groups, their states, the openmls rows of each state, and commits.
 
-use sqlx::SqliteConnection;
+use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::StoreError;
+use super::{StoreError, event::ROWS};
 use crate::{
     group::{
         rows::{RowChanges, Rows},
@@ -245,14 +245,17 @@ pub async fn store_rows(
     sid: StateId,
     changes: &RowChanges,
 ) -> Result<(), StoreError> {
-    for (key, value) in &changes.upserts {
-        sqlx::query("INSERT OR REPLACE INTO mls_row (gid, sid, key, value) VALUES (?, ?, ?, ?)")
-            .bind(gid.as_bytes())
-            .bind(sid.as_bytes())
-            .bind(key.as_slice())
-            .bind(value.as_slice())
-            .execute(&mut *conn)
-            .await?;
+    for rows in changes.upserts.chunks(ROWS) {
+        let mut insert = QueryBuilder::new("INSERT OR REPLACE INTO mls_row (gid, sid, key, value) ");
+        insert.push_values(rows, |mut values, (key, value)| {
+            values
+                .push_bind(gid.0.to_vec())
+                .push_bind(sid.0.to_vec())
+                .push_bind(key.as_slice())
+                .push_bind(value.as_slice());
+        });
+        // Every message writes the same one or two rows: worth keeping prepared.
+        insert.build().persistent(rows.len() <= 2).execute(&mut *conn).await?;
     }
     for key in &changes.deletes {
         sqlx::query("DELETE FROM mls_row WHERE gid = ? AND sid = ? AND key = ?")

@@ -20,6 +20,8 @@ pub struct MemberRow {
     pub certificate: Certificate,
     /// The account's role.
     pub role: Role,
+    /// The account's shown name.
+    pub display_name: String,
     /// First epoch it could read.
     pub joined_epoch: u64,
     /// First epoch it could not read any more.
@@ -217,20 +219,22 @@ pub async fn members(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<Me
 /// # Errors
 /// [`StoreError`]
 pub async fn member_rows(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<MemberRow>, StoreError> {
-    type Row = (Vec<u8>, Vec<u8>, Vec<u8>, i64, i64, Option<i64>);
+    type Row = (Vec<u8>, Vec<u8>, Vec<u8>, i64, String, i64, Option<i64>);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT device, account, certificate, role, joined_epoch, left_epoch FROM member WHERE gid = ?",
+        "SELECT device, account, certificate, role, display_name, joined_epoch, left_epoch \
+         FROM member WHERE gid = ?",
     )
     .bind(gid.as_bytes())
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|(device, account, certificate, role, joined, left)| {
+        .map(|(device, account, certificate, role, display_name, joined, left)| {
             Ok(MemberRow {
                 device: DeviceId::try_from(&*device)?,
                 account: AccountId::try_from(&*account)?,
-                certificate: Certificate::decode(&certificate).map_err(|_| StoreError::Corrupt)?,
+                certificate: Certificate::decode_stored(&certificate).map_err(|_| StoreError::Corrupt)?,
                 role: role_from(role)?,
+                display_name,
                 joined_epoch: joined.cast_unsigned(),
                 left_epoch: left.map(i64::cast_unsigned),
             })
