@@ -57,6 +57,7 @@ const USES: &[(&str, &[&str])] = &[
     ("event", &["certificate", "id", "model"]),
     ("invite", &["event", "id"]),
     ("group", &["certificate", "event", "id", "model"]),
+    ("measure", &["certificate", "clock", "event", "group", "id", "model"]),
     ("router", &["metrics"]),
     ("store", &["certificate", "clock", "group", "id", "keys", "metrics", "model"]),
     ("journal", &["certificate", "event", "id", "model", "store"]),

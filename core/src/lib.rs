@@ -14,6 +14,7 @@ pub mod invite;
 pub mod journal;
 pub mod keys;
 pub mod letter;
+pub mod measure;
 pub mod metrics;
 pub mod model;
 pub mod network;
