@@ -12,7 +12,7 @@ use std::{
 /// Lines of a file without its tests.
 const MAX_LINES: usize = 400;
 /// Files that are longer, and how long they may be.
-const LONGER: &[(&str, usize)] = &[("core/src/store/logbook.rs", 430)];
+const LONGER: &[(&str, usize)] = &[("core/src/store/logbook.rs", 440)];
 
 /// Crates and modules that belong to one place each: there, and nowhere else in the product.
 const AT_HOME: &[(&str, &[&str])] = &[

@@ -259,6 +259,15 @@ impl Network {
             .collect())
     }
 
+    fn last_state(&self) -> Option<TaggedState> {
+        *self.last_state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// States are pruned when a group moves on and when time passes: then nothing is taken for granted.
+    pub(super) fn set_last_state(&self, state: Option<TaggedState>) {
+        *self.last_state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
     /// Events and Tips of a group changed: others are to be told.
     fn group_changed(&self, gid: GroupId) {
         self.tips.soon(gid);

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod health;
 pub mod identity;
 pub mod invite;
+pub mod key_package;
 pub mod logbook;
 pub mod message;
 mod migrate;

@@ -3,10 +3,7 @@
 mod read;
 mod step;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use spacepanda_proto::peer::v1::{FrameKind, FrameOutcome, PushFrames, PushFramesReply};
 
@@ -143,15 +140,6 @@ impl Network {
                 outcomes.extend(std::iter::repeat_n(FrameOutcome::Busy, count));
             }
         }
-    }
-
-    fn last_state(&self) -> Option<TaggedState> {
-        *self.last_state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// States are pruned when a group moves on and when time passes: then nothing is taken for granted.
-    pub(super) fn set_last_state(&self, state: Option<TaggedState>) {
-        *self.last_state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// The state that a frame is of, or what becomes of it without one.

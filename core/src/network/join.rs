@@ -29,6 +29,7 @@ use crate::{
         feed::Entry,
         former,
         invite::{self, JoinRow, JoinStatus},
+        key_package,
         logbook::{Head, LogBook, LogRow},
         mls, peer, space,
     },
@@ -185,7 +186,7 @@ impl Network {
             .write(move |tx| {
                 Box::pin(async move {
                     invite::end_join(tx.conn(), gid, Some(failure)).await?;
-                    mls::drop_key_package(tx.conn(), gid).await?;
+                    key_package::drop_all(tx.conn(), gid).await?;
                     tell(tx, &Entry::Join(gid, Some(failure)), now_ms()).await
                 })
             })
@@ -217,7 +218,7 @@ impl Network {
         let (row, rows) = {
             let mut reader = self.vault.read().await?;
             let row = invite::join(reader.conn(), gid).await?;
-            (row, mls::load_key_package(reader.conn(), gid).await?)
+            (row, key_package::load(reader.conn(), gid).await?)
         };
         let Some(row) = row else { return Ok(false) };
         match row.status {
@@ -321,7 +322,7 @@ impl Network {
         journal::append(tx, &mut book, &own, &reading, addresses).await?;
         book.close(tx, now).await?;
         invite::end_join(tx.conn(), gid, None).await?;
-        mls::drop_key_package(tx.conn(), gid).await?;
+        key_package::drop_all(tx.conn(), gid).await?;
         tell(tx, &Entry::Space(gid), now).await?;
         tell(tx, &Entry::Join(gid, None), now).await
     }

@@ -6,7 +6,7 @@ use crate::{
     network::Network,
     store::{
         StoreError, WriteTx,
-        mls::{self, GroupStanding},
+        mls::{self, GroupRow, GroupStanding},
         space,
     },
 };
@@ -30,10 +30,22 @@ impl Author {
         network: &Network,
         gid: GroupId,
     ) -> Result<Option<Self>, StoreError> {
-        let group = mls::group(tx.conn(), gid).await?;
-        let Some(group) = group.filter(|group| group.standing == GroupStanding::Active) else {
+        match mls::group(tx.conn(), gid).await? {
+            Some(group) => Self::of(tx, network, gid, group).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Loads it for a group that was looked up; `None` when this account is not an active member.
+    pub(super) async fn of(
+        tx: &mut WriteTx<'_>,
+        network: &Network,
+        gid: GroupId,
+        group: GroupRow,
+    ) -> Result<Option<Self>, StoreError> {
+        if group.standing != GroupStanding::Active {
             return Ok(None);
-        };
+        }
         let members = Members::new(space::member_rows(tx.conn(), gid).await?);
         let me = network.keys.account();
         let recipients = members.others(&me);

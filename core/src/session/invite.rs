@@ -22,6 +22,7 @@ use crate::{
     store::{
         StoreError, WriteTx,
         invite::{self, InviteRow, JoinRow, JoinStatus},
+        key_package,
         mls::{self, GroupStanding},
         request::Remembered,
     },
@@ -207,8 +208,8 @@ async fn start(
     let (bytes, hash) = match pending {
         Some(row) => (row.key_package, row.key_package_hash),
         None => {
-            mls::drop_key_package(tx.conn(), gid).await?;
-            mls::store_key_package(tx.conn(), gid, &key_package.rows).await?;
+            key_package::drop_all(tx.conn(), gid).await?;
+            key_package::store(tx.conn(), gid, &key_package.rows).await?;
             (key_package.bytes, key_package.hash)
         }
     };

@@ -16,7 +16,7 @@ use crate::{
     store::{
         StoreError, WriteTx,
         logbook::LogBook,
-        message,
+        message, mls,
         request::{Remembered, RequestKey, recall, remember},
         space,
     },
@@ -221,8 +221,9 @@ impl Accepting {
             if let Some((book, _)) = self.open.take() {
                 book.close(tx, self.now).await?;
             }
-            let gid = space_of(tx, channel).await?;
-            let author = Author::load(tx, network, gid).await?.ok_or(MessageError::ChannelNotFound)?;
+            let found = mls::group_of_channel(tx.conn(), channel).await?;
+            let (gid, group) = found.ok_or(MessageError::ChannelNotFound)?;
+            let author = Author::of(tx, network, gid, group).await?.ok_or(MessageError::ChannelNotFound)?;
             self.open = Some((LogBook::open(tx.conn(), gid).await?, author));
         }
         let (book, author) = self.open.as_mut().ok_or(MessageError::ChannelNotFound)?;
@@ -250,10 +251,4 @@ fn fresh(send: &Send, id: EventId, space: GroupId, author: &Author, me: AccountI
             reason: String::new(),
         }),
     }
-}
-
-/// The space of a channel.
-async fn space_of(tx: &mut WriteTx<'_>, channel: ChannelId) -> Result<GroupId, MessageError> {
-    let channel = space::channel(tx.conn(), channel).await?.ok_or(MessageError::ChannelNotFound)?;
-    Ok(channel.space)
 }

@@ -70,14 +70,19 @@ impl LogBook {
     /// # Errors
     /// [`StoreError`]
     pub async fn open(conn: &mut SqliteConnection, gid: GroupId) -> Result<Self, StoreError> {
-        let rows: Vec<(Vec<u8>, i64, Vec<u8>, i64)> =
-            sqlx::query_as("SELECT log, seq, event_id, lamport FROM event_head WHERE gid = ?")
-                .bind(gid.as_bytes())
-                .fetch_all(conn)
-                .await?;
+        type Row = (Vec<u8>, i64, Vec<u8>, i64, bool);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT log, seq, event_id, lamport, \
+             EXISTS (SELECT 1 FROM event e WHERE e.gid = ?1 AND e.status = 'parked') \
+             FROM event_head WHERE gid = ?1",
+        )
+        .bind(gid.as_bytes())
+        .fetch_all(conn)
+        .await?;
+        let parked = rows.first().map(|row| row.4);
         let heads = rows
             .into_iter()
-            .map(|(log, seq, id, lamport)| {
+            .map(|(log, seq, id, lamport, _)| {
                 let head = Head {
                     seq: seq.cast_unsigned(),
                     id: EventId::try_from(&*id)?,
@@ -93,7 +98,7 @@ impl LogBook {
             changed_logs: HashSet::new(),
             changed_heads: HashSet::new(),
             channels: HashSet::new(),
-            parked: None,
+            parked,
             events: Vec::new(),
             places: HashMap::new(),
             messages: Vec::new(),

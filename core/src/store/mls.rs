@@ -8,7 +8,7 @@ use crate::{
         rows::{RowChanges, Rows},
         state::StateFacts,
     },
-    id::{CommitId, DeviceId, GroupId, LogId, StateId},
+    id::{ChannelId, CommitId, DeviceId, GroupId, LogId, StateId},
 };
 
 /// Where this account stands in a group.
@@ -92,6 +92,29 @@ pub async fn group(conn: &mut SqliteConnection, gid: GroupId) -> Result<Option<G
             head: StateId::try_from(&*head)?,
             own_log: LogId::try_from(&*own_log)?,
         })
+    })
+    .transpose()
+}
+
+/// The group of a channel.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn group_of_channel(
+    conn: &mut SqliteConnection,
+    channel: ChannelId,
+) -> Result<Option<(GroupId, GroupRow)>, StoreError> {
+    type Row = (Vec<u8>, String, Vec<u8>, Vec<u8>);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT gid, g.status, g.head_sid, g.own_log FROM channel JOIN mls_group g USING (gid) WHERE channel_id = ?",
+    )
+    .bind(channel.as_bytes())
+    .fetch_optional(conn)
+    .await?;
+    row.map(|(gid, status, head, own_log)| {
+        let standing = standing_from(&status)?;
+        let (head, own_log) = (StateId::try_from(&*head)?, LogId::try_from(&*own_log)?);
+        Ok((GroupId::try_from(&*gid)?, GroupRow { standing, head, own_log }))
     })
     .transpose()
 }
@@ -265,47 +288,6 @@ pub async fn store_rows(
             .execute(&mut *conn)
             .await?;
     }
-    Ok(())
-}
-
-/// The KeyPackage rows of an open join.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn load_key_package(conn: &mut SqliteConnection, gid: GroupId) -> Result<Rows, StoreError> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT key, value FROM device_row WHERE gid = ?")
-        .bind(gid.as_bytes())
-        .fetch_all(conn)
-        .await?;
-    Ok(Rows::from_rows(rows))
-}
-
-/// Stores the KeyPackage rows of an open join.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn store_key_package(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    changes: &RowChanges,
-) -> Result<(), StoreError> {
-    for (key, value) in &changes.upserts {
-        sqlx::query("INSERT OR REPLACE INTO device_row (gid, key, value) VALUES (?, ?, ?)")
-            .bind(gid.as_bytes())
-            .bind(key.as_slice())
-            .bind(value.as_slice())
-            .execute(&mut *conn)
-            .await?;
-    }
-    Ok(())
-}
-
-/// Deletes the KeyPackage of a join that ended: its private key opens one Welcome only.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn drop_key_package(conn: &mut SqliteConnection, gid: GroupId) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM device_row WHERE gid = ?").bind(gid.as_bytes()).execute(conn).await?;
     Ok(())
 }
 
