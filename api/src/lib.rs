@@ -32,12 +32,22 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(THREAD_STACK).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
+        .enable_all()
+        .thread_stack_size(THREAD_STACK)
+        .build();
     match runtime {
         Ok(runtime) => runtime.block_on(command::execute(cli)),
         Err(error) => fail(ExitCode::FAILURE, &format!("cannot start the runtime: {error}")),
     }
+}
+
+/// Half of the cores, at least one. The databases have threads of their own and do half of the work; with
+/// a worker for every core each message wakes more threads than it needs (8 % more from send to visible,
+/// measured on two cores).
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 /// Says on stderr, in one line, why the program ends.
