@@ -17,8 +17,7 @@ use super::{
 };
 use crate::id::{CommitId, DeviceId};
 
-/// Longest justification in a commit, bytes.
-pub const MAX_JUSTIFICATION_BYTES: usize = 256 * 1024;
+pub use super::authorize::MAX_JUSTIFICATION_BYTES;
 
 /// What a commit is to change; the committer's own keys always change.
 #[derive(Clone)]
