@@ -165,7 +165,8 @@ impl Network {
         self.tasks.wait().await;
     }
 
-    /// Runs a task until it ends or the session stops. A panic ends the session: half a NetworkLayer lies.
+    /// Runs a task until it ends or the session stops. What a task does when woken is boxed there: asleep,
+    /// nine tasks a session are to cost little. A panic ends the session: half a NetworkLayer lies.
     fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         let work: JoinHandle<()> = self.tasks.spawn({

@@ -26,7 +26,7 @@ impl Network {
     /// Compares what every group was told with where the router is: at the start and after each change.
     pub(super) async fn keep_addresses_told(self: Arc<Self>) {
         loop {
-            if let Err(error) = self.tell_addresses().await {
+            if let Err(error) = Box::pin(self.tell_addresses()).await {
                 tracing::warn!(%error, "new addresses could not be told");
             }
             self.wake.addresses.notified().await;

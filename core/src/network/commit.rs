@@ -42,7 +42,7 @@ impl Network {
             match groups.await {
                 Ok(groups) => {
                     for gid in groups {
-                        if let Err(error) = self.answer_requests(gid).await {
+                        if let Err(error) = Box::pin(self.answer_requests(gid)).await {
                             tracing::warn!(%error, "open requests could not be answered");
                         }
                     }

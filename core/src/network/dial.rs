@@ -16,7 +16,7 @@ use crate::{
 
 /// Dials under way at a time.
 const MAX_DIALS: usize = 16;
-/// Looked over at least this often.
+/// As long as someone is missing, looked over at least this often: a block may have ended.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// When each peer may be dialled again.
@@ -84,26 +84,33 @@ impl Network {
     pub(super) async fn keep_connected(self: Arc<Self>) {
         let limit = Arc::new(Semaphore::new(MAX_DIALS));
         loop {
-            if let Err(error) = self.dial_wanted(&limit).await {
+            let missing = self.dial_wanted(&limit).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "known peers cannot be read");
-            }
+                true
+            });
             let wait =
                 self.dialling.next().map_or(LOOK, |next| next.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = self.wake.dial.notified() => {}
-                () = tokio::time::sleep(wait.clamp(Duration::from_millis(10), LOOK)) => {}
+                // With everyone there, nothing wakes an idle account's database.
+                () = tokio::time::sleep(wait.clamp(Duration::from_millis(10), LOOK)), if missing => {}
             }
         }
     }
 
-    async fn dial_wanted(self: &Arc<Self>, limit: &Arc<Semaphore>) -> Result<(), StoreError> {
+    /// Dials those whose time has come; true as long as someone is missing.
+    async fn dial_wanted(self: &Arc<Self>, limit: &Arc<Semaphore>) -> Result<bool, StoreError> {
         let wanted = {
             let mut reader = self.vault.read().await?;
             peer::wanted(reader.conn(), self.keys.device_id()).await?
         };
+        let mut missing = false;
         for peer in wanted {
-            let busy = self.links.certificate(&peer).is_some() || self.router.is_blocked(&peer).await;
-            if busy || peer == *self.router.peer_id() || !self.dialling.take_turn(&peer, Instant::now()) {
+            if peer == *self.router.peer_id() || self.links.certificate(&peer).is_some() {
+                continue;
+            }
+            missing = true;
+            if self.router.is_blocked(&peer).await || !self.dialling.take_turn(&peer, Instant::now()) {
                 continue;
             }
             let (network, limit) = (Arc::clone(self), Arc::clone(limit));
@@ -112,7 +119,7 @@ impl Network {
                 network.dial_once(&peer).await;
             });
         }
-        Ok(())
+        Ok(missing)
     }
 
     async fn dial_once(self: &Arc<Self>, peer: &PeerId) {

@@ -26,6 +26,7 @@ impl Network {
     pub(super) async fn keep_house(self: Arc<Self>) {
         let mut round = 0_u32;
         let mut emptied = 0;
+        let mut seen = None;
         loop {
             if round.is_multiple_of(SWEEP_EVERY)
                 && let Err(error) = self.sweep().await
@@ -36,13 +37,21 @@ impl Network {
             tokio::time::sleep(LOOK).await;
             self.groups.unload_idle();
             self.set_last_state(None);
-            if let Err(error) = self.look_after_health().await {
+            // An idle account's database stays closed.
+            if seen == Some(self.vault.steps()) {
+                continue;
+            }
+            let waiting = Box::pin(self.look_after_health()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the health of groups could not be noted");
-            }
-            match self.empty_log(emptied).await {
-                Ok(until) => emptied = until,
-                Err(error) => tracing::warn!(%error, "deleted secrets are still in the log"),
-            }
+                true
+            });
+            let done = self
+                .empty_log(emptied)
+                .await
+                .inspect_err(|error| tracing::warn!(%error, "deleted secrets are still in the log"));
+            let clean = done.as_ref().is_ok_and(|until| *until != emptied);
+            emptied = done.unwrap_or(emptied);
+            seen = (clean && !waiting).then(|| self.vault.steps());
         }
     }
 
@@ -64,8 +73,8 @@ impl Network {
     }
 
     /// A group that is still catching up after a minute is stalled: nobody reachable has what it lacks.
-    /// With nothing left that waits, it is as well as before.
-    async fn look_after_health(&self) -> Result<(), StoreError> {
+    /// With nothing left that waits, it is as well as before. True while something waits.
+    async fn look_after_health(&self) -> Result<bool, StoreError> {
         self.vault
             .write(|tx| {
                 Box::pin(async move {
@@ -77,7 +86,7 @@ impl Network {
                     for gid in stored::waiting_for_nothing(tx.conn(), health::MISSING).await? {
                         health::recover(tx, gid).await?;
                     }
-                    Ok(())
+                    stored::anything_waits(tx.conn()).await
                 })
             })
             .await

@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// Pending joins are looked over at least this often.
+/// Pending joins are looked over at least this often; with none, only when one is asked for.
 const LOOK: Duration = Duration::from_secs(30);
 /// State events of one JoinBundle.
 const MAX_STATE_EVENTS: usize = 20_000;
@@ -60,17 +60,18 @@ impl Network {
                 let (backoff, next) = waits.entry(gid).or_insert_with(|| (Backoff::default(), now));
                 if *next <= now {
                     let wait = backoff.next(rand::random());
-                    if let Err(error) = self.try_join(gid).await {
+                    if let Err(error) = Box::pin(self.try_join(gid)).await {
                         tracing::warn!(%error, "a join could not be tried");
                     }
                     *next = Instant::now() + wait;
                 }
             }
             let next = waits.values().map(|(_, next)| next.saturating_duration_since(Instant::now())).min();
+            let pending = next.is_some();
             tokio::select! {
                 // A connection came up, or a join was asked for: that may be the one waited for.
                 () = self.wake.join.notified() => waits.clear(),
-                () = tokio::time::sleep(next.unwrap_or(LOOK).min(LOOK)) => {}
+                () = tokio::time::sleep(next.unwrap_or(LOOK).min(LOOK)), if pending => {}
             }
         }
     }

@@ -44,16 +44,22 @@ pub(super) struct Repairs {
     wake: Notify,
 }
 
-#[derive(Default)]
 struct Device {
     counter: u64,
     position: Option<Position>,
-    /// It has just been connected: whatever it lacks is no longer on its way.
+    /// It has just been connected, or is new here: nothing that it lacks is on its way.
     fresh: bool,
     /// It is being helped: go on as soon as it has taken what it got.
     helped: bool,
     /// When its own author's events, and others', may be repeated.
     due: Option<(Instant, Instant)>,
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        // A newcomer may have been connected before anyone here knew it for a member.
+        Self { counter: 0, position: None, fresh: true, helped: false, due: None }
+    }
 }
 
 /// A device to help now.
@@ -153,7 +159,7 @@ impl Network {
         loop {
             let (ready, next) = self.repairs.take_due(Instant::now());
             for due in ready {
-                match self.repair(&due).await {
+                match Box::pin(self.repair(&due)).await {
                     Ok(true) => self.repairs.with(due.gid, due.device, |device| device.helped = true),
                     Ok(false) | Err(SlotError::NotAMember) => {}
                     Err(error) => tracing::warn!(%error, "a member could not be brought up to date"),
@@ -313,6 +319,17 @@ mod tests {
             logs: HashMap::from([(LogId([5; 16]), seq)]),
             pull: false,
         }
+    }
+
+    #[test]
+    fn a_newcomer_is_sent_one_s_own_events_at_once_and_others_when_their_authors_had_time() {
+        let repairs = Repairs::default();
+        repairs.heard(GID, DEVICE, 1, &at(1));
+        let due: Vec<_> = repairs.take_due(Instant::now()).0.iter().map(|due| due.all_logs).collect();
+        assert_eq!(due, [false]);
+        // From then on what was pushed is given time to arrive.
+        repairs.heard(GID, DEVICE, 2, &at(2));
+        assert!(repairs.take_due(Instant::now()).0.is_empty());
     }
 
     #[test]

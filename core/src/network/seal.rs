@@ -53,7 +53,7 @@ impl Network {
 
     async fn seal_group(&self, gid: GroupId) {
         loop {
-            match self.seal_batch(gid).await {
+            match Box::pin(self.seal_batch(gid)).await {
                 Ok(true) => {}
                 Ok(false) | Err(SlotError::NotAMember) => return,
                 Err(error) => {

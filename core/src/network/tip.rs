@@ -71,7 +71,7 @@ impl Network {
         loop {
             let (ready, next) = self.tips.take_due(Instant::now());
             for gid in ready {
-                self.tip_to_all(gid).await;
+                Box::pin(self.tip_to_all(gid)).await;
             }
             if Instant::now() >= periodic {
                 periodic = Instant::now() + period();

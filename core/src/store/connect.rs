@@ -21,6 +21,8 @@ use crate::keys::VaultKey;
 
 /// Connections without work are closed after this: each is a thread and a page cache.
 pub(super) const IDLE_CLOSE: Duration = Duration::from_secs(30);
+/// The pool looks for idle connections this often, and so closes them after at most twice this.
+const IDLE_READER: Duration = Duration::from_secs(15);
 /// Lists of messages while another query runs: more would only wait for the same disk.
 const MAX_READERS: u32 = 2;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -94,7 +96,7 @@ fn pool(connections: u32, options: SqliteConnectOptions) -> SqlitePool {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
-        .idle_timeout(IDLE_CLOSE)
+        .idle_timeout(IDLE_READER)
         .max_lifetime(None)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)

@@ -93,6 +93,20 @@ pub async fn waiting_for_nothing(
     rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
+/// Whether a frame is parked or a group is catching up: time alone changes that.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn anything_waits(conn: &mut SqliteConnection) -> Result<bool, StoreError> {
+    let waits: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM frame WHERE status = 'parked') \
+         OR EXISTS (SELECT 1 FROM mls_group WHERE status = 'active' AND health = 'resyncing')",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(waits)
+}
+
 /// Whether secrets of a state were deleted after `since`, milliseconds.
 ///
 /// # Errors
@@ -148,11 +162,16 @@ mod tests {
                     park(tx).await?;
                     let conn = tx.conn();
                     assert!(set(conn, GID, GroupHealth::Stalled, "missing", 2).await?);
+                    assert!(anything_waits(conn).await?);
                     assert!(waiting_for_nothing(conn, "missing").await?.is_empty());
                     drop_parked_before(conn, 100).await?;
                     assert!(waiting_for_nothing(conn, "missing").await?.is_empty(), "too young to go");
                     drop_parked_before(conn, 101).await?;
                     assert_eq!(waiting_for_nothing(conn, "missing").await?, [GID]);
+                    assert!(!anything_waits(conn).await?);
+                    assert!(set(conn, GID, GroupHealth::Resyncing, "", 3).await?);
+                    assert!(anything_waits(conn).await?);
+                    assert!(set(conn, GID, GroupHealth::Stalled, "missing", 4).await?);
                     assert!(waiting_for_nothing(conn, "another reason").await?.is_empty());
                     Ok(())
                 })

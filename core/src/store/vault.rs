@@ -2,7 +2,14 @@
 //!
 //! Holds no subject's SQL: that is in the files beside this one.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection, query_scalar};
@@ -33,6 +40,8 @@ pub struct Vault {
 }
 
 struct Inner {
+    /// Steps that were asked for since the vault was opened.
+    steps: AtomicU64,
     queue: mpsc::Sender<Command>,
     readers: SqlitePool,
     feed: watch::Receiver<u64>,
@@ -88,7 +97,7 @@ impl Vault {
         let outlets = Outlets { feed: feed_sender, notices: notices.clone(), metrics: metrics.clone() };
         let writer = Writer::new(database, connection, idle, commands, outlets);
         tokio::spawn(writer.run());
-        Ok(Self { inner: Arc::new(Inner { queue, readers, feed, notices }) })
+        Ok(Self { inner: Arc::new(Inner { steps: AtomicU64::new(0), queue, readers, feed, notices }) })
     }
 
     /// Runs `step` in the next durable transaction; returns when that is on the disk.
@@ -104,10 +113,16 @@ impl Vault {
         E: From<StoreError> + Send + 'static,
         F: for<'t> FnOnce(&'t mut WriteTx<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
     {
+        self.inner.steps.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let command = Command::Step(Box::new(Pending { step, reply }));
         self.inner.queue.send(command).await.map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// How many steps were asked for since the vault was opened: while it stays, nothing changes.
+    pub fn steps(&self) -> u64 {
+        self.inner.steps.load(Ordering::Relaxed)
     }
 
     /// A connection for reading what is committed.
