@@ -120,7 +120,7 @@ impl Source {
 fn sources() -> io::Result<Vec<Source>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
-    for folder in ["proto/src", "core/src", "api/src", "tests"] {
+    for folder in ["proto/src", "core/src", "core/tests", "api/src", "tests"] {
         collect(&root.join(folder), &mut files)?;
     }
     files.sort();
