@@ -18,6 +18,7 @@ mod no_leaks;
 mod paging;
 mod peers;
 mod removed_member;
+mod restored_copy;
 mod server_behaviour;
 mod stream;
 mod three_servers_talk;

@@ -7,6 +7,7 @@ mod forgery;
 mod framing;
 mod removal;
 mod replays;
+mod reused_keys;
 mod roster;
 mod strangers;
 

@@ -121,8 +121,8 @@ pub enum ApplicationError {
     /// This device's own: it is stored, not opened.
     #[error("the message is this device's own")]
     Own,
-    /// Its key was used: it was opened before.
-    #[error("the message was opened before")]
+    /// Its key was used: it was opened before, or another message under the same key was.
+    #[error("the message's key was used before")]
     Reused,
     /// Its key was thrown away: too many later messages of the sender were opened first.
     #[error("the message's key is gone")]
