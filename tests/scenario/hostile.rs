@@ -5,6 +5,7 @@
 mod certificates;
 mod forgery;
 mod framing;
+mod newer_version;
 mod removal;
 mod replays;
 mod reused_keys;

@@ -83,6 +83,9 @@ pub enum CommitError {
     /// Valid and authorised as far as anyone can see, but its secret does not open here.
     #[error("the commit's secret does not open")]
     Opaque,
+    /// The owner asks for a newer protocol than this release speaks.
+    #[error("the commit needs a newer version of this software")]
+    Newer,
     /// A KeyPackage's lifetime does not include this device's clock: may pass later or elsewhere.
     #[error("a KeyPackage in the commit is expired or not yet valid")]
     Lifetime,
