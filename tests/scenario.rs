@@ -18,6 +18,7 @@ mod negative_control;
 mod no_leaks;
 mod paging;
 mod peers;
+mod queued_messages;
 mod removed_member;
 mod restored_copy;
 mod server_behaviour;
