@@ -25,3 +25,4 @@ mod server_behaviour;
 mod stream;
 mod three_servers_talk;
 mod two_devices;
+mod unlock_key;
