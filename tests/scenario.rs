@@ -13,6 +13,7 @@ mod hostile;
 mod idempotent;
 mod in_flight;
 mod join_by_link;
+mod join_in_parallel;
 mod key_packages;
 mod negative_control;
 mod no_leaks;
