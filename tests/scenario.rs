@@ -22,6 +22,7 @@ mod peers;
 mod queued_messages;
 mod removed_member;
 mod restored_copy;
+mod sealed_later;
 mod server_behaviour;
 mod stream;
 mod three_servers_talk;
