@@ -309,7 +309,7 @@ impl Inner {
             let slot = self.sessions.slot(vault);
             let mut slot = slot.lock().await;
             let Some(key) = unlock_key.unwrap(&wrap) else {
-                tracing::warn!("the unlock key file does not open an account; its next login renews that");
+                tracing::warn!("the unlock key file does not open an account; its next call renews that");
                 continue;
             };
             if let Err(error) = self.open_session(&mut slot, vault, &key).await {

@@ -68,8 +68,6 @@ pub enum Rejection {
     Signature,
     /// A commit that its author may not make.
     UnauthorisedCommit,
-    /// Seen before where it may be seen once.
-    Replay,
     /// A ratchet generation used twice.
     KeyReuse,
     /// The author named is not the MLS sender.
@@ -86,6 +84,10 @@ macro_rules! label_text {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
                 encoder.write_str(match self { $(Self::$variant => $text,)* })
             }
+        }
+
+        impl $label {
+            const ALL: &[Self] = &[$(Self::$variant,)*];
         }
     )*};
 }
@@ -114,7 +116,6 @@ label_text! {
         Certificate => "certificate",
         Signature => "signature",
         UnauthorisedCommit => "unauthorised_commit",
-        Replay => "replay",
         KeyReuse => "key_reuse",
         WrongSender => "wrong_sender",
         Equivocation => "equivocation",
@@ -203,7 +204,24 @@ impl Metrics {
             registry: Arc::default(),
         };
         metrics.registry = Arc::new(registry);
+        metrics.show_all_labels();
         metrics
+    }
+
+    /// What has not happened yet stands at zero: an alert on a line that is missing never fires.
+    fn show_all_labels(&self) {
+        for reason in Rejection::ALL {
+            self.rejected.get_or_create(&RejectionLabels { reason: *reason }).inc_by(0);
+        }
+        for outcome in FrameResult::ALL {
+            self.frames.get_or_create(&FrameLabels { outcome: *outcome }).inc_by(0);
+        }
+        for direction in RequestDirection::ALL {
+            for outcome in RequestOutcome::ALL {
+                let labels = RequestLabels { direction: *direction, outcome: *outcome };
+                self.requests.get_or_create(&labels).inc_by(0);
+            }
+        }
     }
 
     /// Counts a request between peers.
@@ -252,6 +270,18 @@ impl Families<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_never_happened_is_shown_as_zero() {
+        let text = Metrics::new().encode();
+        for line in [
+            "spacepanda_peer_input_rejected_total{reason=\"key_reuse\"} 0",
+            "spacepanda_frames_total{outcome=\"busy\"} 0",
+            "spacepanda_peer_requests_total{direction=\"outbound\",outcome=\"timeout\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing from\n{text}");
+        }
+    }
 
     #[test]
     fn clones_count_into_one_exposition() {

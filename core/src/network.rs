@@ -16,6 +16,7 @@ mod health;
 mod housekeeping;
 mod intake;
 mod join;
+mod joining;
 mod link;
 mod misbehaviour;
 mod pump;
@@ -96,7 +97,7 @@ pub struct Network {
     strangers: strangers::Strangers,
     nonces: admit::Nonces,
     dialling: dial::Dialling,
-    joining: tokio::sync::Mutex<()>,
+    joining: joining::Joining,
     wake: Wake,
     served: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -139,7 +140,7 @@ impl Network {
             strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),
             dialling: dial::Dialling::default(),
-            joining: tokio::sync::Mutex::new(()),
+            joining: joining::Joining::default(),
             wake: Wake::default(),
             served: Arc::new(Semaphore::new(MAX_SERVED_REQUESTS)),
             tasks: TaskTracker::new(),

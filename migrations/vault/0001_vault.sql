@@ -124,12 +124,13 @@ CREATE TABLE frame (
 CREATE INDEX frame_parked ON frame (env_tag) WHERE status = 'parked';
 CREATE INDEX frame_age ON frame (received_at);
 
--- Every (state, leaf, counter) ever opened: a second frame with the same one is a reused key.
+-- Every (state, leaf, counter) ever opened: another message with the same one is a reused key.
 CREATE TABLE opened_generation (
     sid BLOB NOT NULL,
     leaf INTEGER NOT NULL,
     counter INTEGER NOT NULL,
-    frame_id BLOB NOT NULL,
+    -- SHA-256 of the MLSMessage: whoever seals it once more makes another frame.
+    message_hash BLOB NOT NULL,
     PRIMARY KEY (sid, leaf, counter)
 ) STRICT, WITHOUT ROWID;
 

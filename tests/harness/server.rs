@@ -31,6 +31,7 @@ const LOG_TAIL_LINES: usize = 40;
 pub(crate) struct Plan {
     name: String,
     flags: Vec<String>,
+    variables: Vec<(String, PathBuf)>,
     seat: Option<(Arc<Board>, usize)>,
     ignores_file_limits: bool,
 }
@@ -45,6 +46,12 @@ impl Plan {
     /// Serves metrics on a free port.
     pub(crate) fn metrics(self) -> Self {
         self.flags(&["--metrics-listen", "127.0.0.1:0"])
+    }
+
+    /// Sets a variable of the environment.
+    pub(crate) fn variable(mut self, name: &str, value: &Path) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
     }
 
     /// Takes a seat at the fault board, which must know the process to cut its links.
@@ -144,9 +151,10 @@ impl Server {
 
     /// Fails if this process has ever seen or tried the reuse of a message key.
     pub(crate) async fn assert_no_key_reuse(&self) {
-        for line in self.metrics().await.lines().filter(|line| line.contains("reason=\"key_reuse\"")) {
-            assert!(line.ends_with(" 0"), "{} used a message key twice: {line}", self.0.plan.name);
-        }
+        let metrics = self.metrics().await;
+        let line = metrics.lines().find(|line| line.contains("reason=\"key_reuse\""));
+        let line = line.expect("the reuse of keys is counted");
+        assert!(line.ends_with(" 0"), "{} saw a message key used twice: {line}", self.0.plan.name);
     }
 
     /// SIGKILL, and wait until the process is gone.
@@ -236,7 +244,7 @@ impl Server {
         let known = self.process().address;
         let printed_before = self.printed().len();
         let mut command = serve(&self.data_dir(), known);
-        command.args(&self.0.plan.flags).args(flags);
+        command.args(&self.0.plan.flags).args(flags).envs(self.0.plan.variables.iter().cloned());
         if self.0.plan.ignores_file_limits {
             command = ignoring_file_limits(&command);
         }
@@ -307,7 +315,7 @@ pub(crate) fn program() -> Command {
         command.env_remove(name);
     }
     // Nor of the settings of whoever runs the tests.
-    command.env("NO_COLOR", "1").env("XDG_CONFIG_HOME", "/nonexistent");
+    command.env("NO_COLOR", "1").env("XDG_CONFIG_HOME", "/nonexistent").env_remove("CREDENTIALS_DIRECTORY");
     command
 }
 

@@ -5,10 +5,11 @@
 use std::{fs, path::Path};
 
 use spacepanda_core::{
-    group::state::GroupState,
+    group::{identity::DeviceIdentity, state::GroupState},
+    id::GroupId,
     keys::{SessionToken, TOKEN, unwrap_with_key},
     metrics::Metrics,
-    store::{Vault, mls, server::ServerStore},
+    store::{Vault, identity::Identity, key_package, mls, server::ServerStore},
 };
 use tempfile::TempDir;
 
@@ -49,6 +50,19 @@ impl Stolen {
             .await
             .unwrap_or_else(|error| panic!("the vault: {error}"));
         Self { vault, _directory: directory }
+    }
+
+    /// The device as MLS knows it.
+    pub(crate) async fn device(&self) -> DeviceIdentity {
+        let mut reader = self.vault.read().await.expect("a reader");
+        let identity = Identity::load(reader.conn()).await.expect("an identity");
+        DeviceIdentity::new(identity.device, identity.certificate)
+    }
+
+    /// How many private keys of KeyPackages it holds.
+    pub(crate) async fn key_package_rows(&self, gid: GroupId) -> usize {
+        let mut reader = self.vault.read().await.expect("a reader");
+        key_package::load(reader.conn(), gid).await.expect("rows").all().count()
     }
 
     /// Every group state that can be made of its rows.

@@ -5,8 +5,10 @@
 mod certificates;
 mod forgery;
 mod framing;
+mod newer_version;
 mod removal;
 mod replays;
+mod reused_keys;
 mod roster;
 mod strangers;
 

@@ -7,12 +7,13 @@ use openmls::prelude::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    authorize::{AddedLeaf, CommitEffect, RosterMember, Standing},
+    authorize::{AddedLeaf, CommitEffect, RosterMember, Standing, Unauthorised},
     error::{CommitError, GroupError},
     identity::leaf_certificate,
+    policy::PolicyError,
     state::context_policy,
 };
-use crate::{certificate::Certificate, id::DeviceId};
+use crate::{certificate::Certificate, id::DeviceId, model::Role};
 
 /// Reads a commit's effect on `parent`.
 pub(super) fn commit_effect(
@@ -22,7 +23,8 @@ pub(super) fn commit_effect(
     justification: Vec<u8>,
 ) -> Result<CommitEffect, CommitError> {
     let committer = member_at(parent, committer).ok_or(CommitError::Forbidden)?;
-    let policy_after = context_policy(staged.group_context().extensions()).map_err(refused_context)?;
+    let policy_after = context_policy(staged.group_context().extensions());
+    let policy_after = policy_after.map_err(|error| refused_context(parent, committer, error))?;
     let mut effect = CommitEffect {
         committer: committer.certificate.device,
         adds: Vec::new(),
@@ -82,8 +84,15 @@ fn certificate(leaf: &LeafNode) -> Result<Certificate, CommitError> {
     leaf_certificate(leaf.credential(), leaf.signature_key().as_slice()).map_err(|_| CommitError::Certificate)
 }
 
-fn refused_context(error: GroupError) -> CommitError {
+fn refused_context(parent: &Standing, committer: &RosterMember, error: GroupError) -> CommitError {
     match error {
+        // Nothing more of it can be judged than who made it, by the rules of the parent.
+        GroupError::Policy(PolicyError::Newer) => {
+            match parent.policy.role_of(&committer.certificate.account) {
+                Some(Role::Owner) => CommitError::Newer,
+                _ => Unauthorised::CommitterNotOwner.into(),
+            }
+        }
         GroupError::Policy(_) => CommitError::Malformed,
         _ => CommitError::Forbidden,
     }

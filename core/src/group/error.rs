@@ -83,6 +83,9 @@ pub enum CommitError {
     /// Valid and authorised as far as anyone can see, but its secret does not open here.
     #[error("the commit's secret does not open")]
     Opaque,
+    /// The owner asks for a newer protocol than this release speaks.
+    #[error("the commit needs a newer version of this software")]
+    Newer,
     /// A KeyPackage's lifetime does not include this device's clock: may pass later or elsewhere.
     #[error("a KeyPackage in the commit is expired or not yet valid")]
     Lifetime,
@@ -121,8 +124,8 @@ pub enum ApplicationError {
     /// This device's own: it is stored, not opened.
     #[error("the message is this device's own")]
     Own,
-    /// Its key was used: it was opened before.
-    #[error("the message was opened before")]
+    /// Its key was used: it was opened before, or another message under the same key was.
+    #[error("the message's key was used before")]
     Reused,
     /// Its key was thrown away: too many later messages of the sender were opened first.
     #[error("the message's key is gone")]

@@ -63,6 +63,13 @@ pub struct OpenedFrame {
     pub body: Vec<u8>,
 }
 
+impl OpenedFrame {
+    /// SHA-256 of the body: the same in whatever frame it comes.
+    pub fn body_hash(&self) -> [u8; 32] {
+        Sha256::digest(&self.body).into()
+    }
+}
+
 impl Frame {
     /// Reads a frame from anyone's bytes.
     ///

@@ -119,9 +119,7 @@ impl Inner {
         if let Some(Open { vault, .. }) = slot {
             name_login(vault, login.session, device_name).await?;
         }
-        if let Some(unlock_key) = &self.unlock_key {
-            self.store.set_machine_wrap(id, Some(&unlock_key.wrap(key)?)).await?;
-        }
+        self.cover(id, key).await?;
         self.store.insert_token(id, &login, now_ms()).await?;
         self.tokens.insert(login.hash, id, &session, now_ms());
         Ok(answer(&session, &token, None))

@@ -51,6 +51,9 @@ impl Inner {
         let key = unwrap_with_key(&found.wrap, TOKEN, token.as_bytes()).map_err(|_| invalid)?;
         let session = self.open_session(&mut slot, found.vault, &key).await?;
         self.write_use(&hash, now).await;
+        if let Err(error) = self.cover(found.vault, &key).await {
+            tracing::warn!(cause = %error, "an account will not come back by the unlock key alone");
+        }
         self.tokens.insert(hash, found.vault, &session, now);
         Ok(session)
     }
@@ -116,6 +119,17 @@ impl Inner {
         } else if let Some(Open { vault, .. }) = slot {
             forget_other_logins(vault, left).await;
         }
+    }
+
+    /// Puts an open account under the unlock key, if there is one that does not open it yet: it may have
+    /// been given, or changed, since the last login.
+    pub(super) async fn cover(&self, vault: VaultId, key: &VaultKey) -> Result<(), AccountError> {
+        let Some(unlock_key) = &self.unlock_key else { return Ok(()) };
+        let wrap = self.store.machine_wrap(vault).await?;
+        if wrap.is_some_and(|wrap| unlock_key.unwrap(&wrap).is_some()) {
+            return Ok(());
+        }
+        Ok(self.store.set_machine_wrap(vault, Some(&unlock_key.wrap(key)?)).await?)
     }
 
     /// A disk that is full must not lock people out of what is on it.

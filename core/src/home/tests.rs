@@ -4,8 +4,14 @@ use std::{fs, path::Path};
 
 use futures::future::join_all;
 
+use sqlx::{Connection as _, SqliteConnection, query_as, sqlite::SqliteConnectOptions};
+
 use super::*;
-use crate::{router::Address, store::server::VaultId};
+use crate::{
+    keys::{RECOVERY, parse_recovery_phrase, unwrap_with_key},
+    router::Address,
+    store::{Vault, identity::Identity, server::VaultId},
+};
 
 const PASSWORD: &str = "correct horse";
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -94,6 +100,37 @@ async fn a_login_is_found_by_folded_name_and_password_only() {
     for (name, password) in [("ann", "correct horsf"), ("ben", PASSWORD), ("not a name", PASSWORD)] {
         let refused = fixture.unlock(name, password).await;
         assert!(matches!(refused, Err(AccountError::WrongCredentials)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_phrase_that_is_shown_opens_the_vault() {
+    let fixture = Fixture::new().await;
+    let shown = fixture.create(profile("ann")).await.unwrap();
+    let other = fixture.create(profile("ben")).await.unwrap();
+    fixture.home.shutdown().await;
+
+    let path = fixture.config.data_dir.join("server.db");
+    let mut server =
+        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(path)).await.unwrap();
+    let stored: Vec<(Vec<u8>, Vec<u8>)> =
+        query_as("SELECT vault_id, recovery_wrap FROM account ORDER BY created_at, vault_id")
+            .fetch_all(&mut server)
+            .await
+            .unwrap();
+    assert_eq!(stored.len(), 2);
+    for login in [&shown, &other] {
+        let entropy = parse_recovery_phrase(login.recovery_phrase.as_ref().unwrap()).unwrap();
+        let opened = stored.iter().filter_map(|(vault, wrap)| {
+            Some((vault, unwrap_with_key(wrap, RECOVERY, entropy.as_bytes()).ok()?))
+        });
+        let opened: Vec<_> = opened.collect();
+        let [(vault, key)] = &opened[..] else { panic!("it opens {} wraps", opened.len()) };
+        let path = fixture.config.data_dir.join("vaults").join(format!("{}.db", hex::encode(vault)));
+        let vault = Vault::open(&path, key, &Metrics::default()).await.unwrap();
+        let identity = Identity::load(vault.read().await.unwrap().conn()).await.unwrap();
+        assert!(identity.certificate.account == login.account);
+        vault.close().await;
     }
 }
 

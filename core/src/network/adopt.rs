@@ -115,6 +115,15 @@ async fn come_and_go(tx: &mut WriteTx<'_>, adoption: &Adoption, now: i64) -> Res
     Ok(())
 }
 
+/// Why a group stands still at a commit that is nobody's fault.
+fn unfollowed(error: &CommitError) -> Option<&'static str> {
+    match error {
+        CommitError::Opaque | CommitError::Lifetime | CommitError::Damaged => Some(health::UNFOLLOWED),
+        CommitError::Newer => Some(health::NEWER),
+        _ => None,
+    }
+}
+
 fn joined_at(authorized: &Authorized, now: i64) -> i64 {
     i64::try_from(authorized.wall_ms).unwrap_or(i64::MAX).min(now)
 }
@@ -190,8 +199,8 @@ impl Network {
         let processed = match slot.state(&self.vault, parent).await?.process_commit(&opened.body) {
             Ok(processed) => processed,
             Err(error) => {
-                if matches!(error, CommitError::Opaque | CommitError::Lifetime | CommitError::Damaged) {
-                    self.note_health(gid, GroupHealth::Stalled, health::UNFOLLOWED).await;
+                if let Some(why) = unfollowed(&error) {
+                    self.note_health(gid, GroupHealth::Stalled, why).await;
                 }
                 return Ok(self.refuse_commit(peer, &error));
             }
@@ -207,7 +216,7 @@ impl Network {
         match error {
             CommitError::OwnCommit => FrameOutcome::Duplicate,
             // May be right for others, or here at another time.
-            CommitError::Opaque | CommitError::Lifetime | CommitError::Damaged => {
+            CommitError::Opaque | CommitError::Newer | CommitError::Lifetime | CommitError::Damaged => {
                 tracing::warn!(%error, "a commit cannot be followed");
                 FrameOutcome::Busy
             }

@@ -16,6 +16,9 @@ pub(super) const MISSING: &str = "changes to the group are missing, and no one c
 /// Why a group whose next commit is here is stalled all the same.
 pub(super) const UNFOLLOWED: &str = "a change of the group cannot be followed by this device";
 
+/// Why a group is stalled whose owner runs a newer version.
+pub(super) const NEWER: &str = "the space needs a newer version of this software";
+
 /// Sets a group's health inside a step; the feed hears of it when it changed.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Frames from peers: opened in the state their tag names, stored with all they change in one step (T4).
 
 mod read;
+mod reuse;
 mod step;
 
 use std::{collections::HashSet, sync::Arc};
@@ -26,7 +27,7 @@ use crate::{
     router::PeerId,
     store::{
         StoreError,
-        frame::{self, NewFrame},
+        frame::{self, Generation, NewFrame},
         mls::{self, TaggedState},
         peer,
     },
@@ -55,11 +56,10 @@ pub(super) struct Taking<'a> {
 /// An opened application message, not stored yet.
 struct Opened {
     frame: FrameId,
-    sid: StateId,
+    generation: Generation,
+    message_hash: [u8; 32],
     env_tag: [u8; 16],
     epoch: u64,
-    leaf: u32,
-    counter: u32,
     events: Vec<Taken>,
 }
 
@@ -293,17 +293,17 @@ impl Network {
         batch: &mut Batch,
     ) -> Result<FrameOutcome, SlotError> {
         let Taking { peer, frame, opened, .. } = taking;
+        let spent = (frame.id(), frame.env_tag());
         let TaggedState { sid, epoch, .. } = taking.state;
         let state = slot.state(&self.vault, sid).await?;
         let application = match state.open_application(opened) {
             Ok(application) => application,
-            Err(ApplicationError::Own | ApplicationError::Reused) => {
-                batch.spent.push((frame.id(), frame.env_tag()));
-                batch.duplicates.insert(frame.id());
-                return Ok(FrameOutcome::Duplicate);
+            Err(ApplicationError::Own) => return Ok(batch.repeated(spent)),
+            Err(error @ (ApplicationError::Reused | ApplicationError::TooOld)) => {
+                return self.without_key(taking, error, batch).await;
             }
             // Its events come again on a later state, carried by someone who has them.
-            Err(ApplicationError::TooOld | ApplicationError::TooFar) => return Ok(FrameOutcome::Foreign),
+            Err(ApplicationError::TooFar) => return Ok(FrameOutcome::Foreign),
             Err(ApplicationError::WrongSender) => {
                 self.offend(peer, Offence::WrongSender);
                 return Ok(FrameOutcome::Rejected);
@@ -324,11 +324,10 @@ impl Network {
         };
         batch.opened.push(Opened {
             frame: frame.id(),
-            sid,
+            generation: taking.generation(),
+            message_hash: opened.body_hash(),
             env_tag: frame.env_tag(),
             epoch,
-            leaf: application.leaf,
-            counter: application.counter,
             events,
         });
         Ok(FrameOutcome::Stored)

@@ -1,10 +1,6 @@
-//! Joining by link: dial the inviter, prove the invite, open the letter, be in. Tried until it ends.
+//! Joining by link: dial the inviter, prove the invite, open the letter, be in. One try of it.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
@@ -23,7 +19,7 @@ use crate::{
     journal::{self, Members, Own, Reading, tell},
     letter::open_signed,
     model::JoinFailure,
-    router::{Address, Backoff, DialError, PeerId},
+    router::{Address, DialError, PeerId},
     store::{
         StoreError, WriteTx,
         feed::Entry,
@@ -35,8 +31,6 @@ use crate::{
     },
 };
 
-/// Pending joins are looked over at least this often; with none, only when one is asked for.
-const LOOK: Duration = Duration::from_secs(30);
 /// State events of one JoinBundle.
 const MAX_STATE_EVENTS: usize = 20_000;
 
@@ -49,55 +43,12 @@ enum Try {
 }
 
 impl Network {
-    /// Retries pending joins until each ends.
-    pub(super) async fn finish_joins(self: Arc<Self>) {
-        let mut waits: HashMap<GroupId, (Backoff, Instant)> = HashMap::new();
-        loop {
-            let pending = self.pending_joins().await;
-            waits.retain(|gid, _| pending.contains(gid));
-            for gid in pending {
-                let now = Instant::now();
-                let (backoff, next) = waits.entry(gid).or_insert_with(|| (Backoff::default(), now));
-                if *next <= now {
-                    let wait = backoff.next(rand::random());
-                    if let Err(error) = Box::pin(self.try_join(gid)).await {
-                        tracing::warn!(%error, "a join could not be tried");
-                    }
-                    *next = Instant::now() + wait;
-                }
-            }
-            let next = waits.values().map(|(_, next)| next.saturating_duration_since(Instant::now())).min();
-            let pending = next.is_some();
-            tokio::select! {
-                // A connection came up, or a join was asked for: that may be the one waited for.
-                () = self.wake.join.notified() => waits.clear(),
-                () = tokio::time::sleep(next.unwrap_or(LOOK).min(LOOK)), if pending => {}
-            }
-        }
-    }
-
-    /// A join was asked for.
-    pub(crate) fn join_soon(&self) {
-        self.wake.join.notify_one();
-    }
-
-    async fn pending_joins(&self) -> Vec<GroupId> {
-        let pending = async {
-            let mut reader = self.vault.read().await?;
-            invite::pending_joins(reader.conn()).await
-        };
-        pending.await.unwrap_or_else(|error: StoreError| {
-            tracing::warn!(%error, "pending joins cannot be read");
-            Vec::new()
-        })
-    }
-
     /// One try of a pending join; its end is stored and told.
     ///
     /// # Errors
     /// [`SlotError`] when this side failed; it stays pending.
     pub(crate) async fn try_join(self: &Arc<Self>, gid: GroupId) -> Result<(), SlotError> {
-        let _one_at_a_time = self.joining.lock().await;
+        let _turn = self.joining.turn(gid).await;
         let row = {
             let mut reader = self.vault.read().await?;
             invite::join(reader.conn(), gid).await?
@@ -124,8 +75,10 @@ impl Network {
         let Some(reply) = self.ask_to_join(&inviter, link, row).await else { return Ok(Try::Later) };
         match reply.outcome() {
             JoinOutcome::Accepted => {
-                let taken = self.open_bundle(&reply.letter).await?;
-                Ok(if taken { Try::Joined } else { Try::Later })
+                // Another group's letter is no answer, and its turn is not ours.
+                let letter = self.open_letter(&reply.letter).filter(|letter| letter.gid == row.gid);
+                let Some(letter) = letter else { return Ok(Try::Later) };
+                Ok(if self.take_bundle(letter).await? { Try::Joined } else { Try::Later })
             }
             JoinOutcome::Unknown => Ok(Try::Ended(JoinFailure::Invalid)),
             JoinOutcome::Expired => Ok(Try::Ended(JoinFailure::Expired)),
@@ -196,8 +149,14 @@ impl Network {
 
     /// A letter that a peer brought: a JoinBundle for a join of ours.
     pub(super) async fn take_letter(self: &Arc<Self>, peer: &PeerId, push: PushLetter) -> PushLetterReply {
-        let _one_at_a_time = self.joining.lock().await;
-        let outcome = match self.open_bundle(&push.letter).await {
+        let taken = match self.open_letter(&push.letter) {
+            Some(letter) => {
+                let _turn = self.joining.turn(letter.gid).await;
+                self.take_bundle(letter).await
+            }
+            None => Ok(false),
+        };
+        let outcome = match taken {
             Ok(true) => FrameOutcome::Stored,
             Ok(false) => {
                 self.offend(peer, Offence::Malformed);
@@ -211,11 +170,15 @@ impl Network {
         PushLetterReply { outcome: outcome.into() }
     }
 
-    /// Joins by a letter; false when it does not answer a pending join of ours.
-    async fn open_bundle(self: &Arc<Self>, letter: &[u8]) -> Result<bool, SlotError> {
-        let Ok((sender, body)) = open_signed(&self.keys.letter, letter) else { return Ok(false) };
-        let Ok(bundle) = JoinBundle::decode(&*body) else { return Ok(false) };
-        let Ok(gid) = GroupId::try_from(&*bundle.gid) else { return Ok(false) };
+    fn open_letter(&self, letter: &[u8]) -> Option<Letter> {
+        let (sender, body) = open_signed(&self.keys.letter, letter).ok()?;
+        let bundle = JoinBundle::decode(&*body).ok()?;
+        Some(Letter { gid: GroupId::try_from(&*bundle.gid).ok()?, sender, bundle })
+    }
+
+    /// Joins by a letter, in the group's turn; false when it does not answer a pending join of ours.
+    async fn take_bundle(self: &Arc<Self>, letter: Letter) -> Result<bool, SlotError> {
+        let Letter { gid, sender, bundle } = letter;
         let (row, rows) = {
             let mut reader = self.vault.read().await?;
             let row = invite::join(reader.conn(), gid).await?;
@@ -347,6 +310,13 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// A letter that opened; what is in it is not checked.
+struct Letter {
+    gid: GroupId,
+    sender: Certificate,
+    bundle: JoinBundle,
 }
 
 /// What a JoinBundle brings, checked.

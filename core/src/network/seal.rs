@@ -1,6 +1,9 @@
 //! The outbox worker: queued events are sealed on the head, and only then leave (T2).
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{ApplicationPlaintext, Fresh, application_plaintext};
@@ -18,47 +21,59 @@ use crate::{
 const MAX_EVENTS: u32 = 128;
 /// Event bytes of one frame, unless a single event is larger: the frame stays within 60 KiB.
 const MAX_BYTES: usize = 56 * 1024;
+/// What could not be sealed is tried again after this long, when nothing calls for it before.
+const RETRY: Duration = Duration::from_secs(10);
 
 impl Network {
     /// Seals what is queued, whenever something is and someone is there to take it.
     pub(super) async fn seal_outbox(self: Arc<Self>) {
         let mut notices = self.vault.notices();
-        self.seal_all().await;
+        let mut retry = later(self.seal_all().await);
         loop {
             tokio::select! {
-                () = self.wake.outbox.notified() => self.seal_all().await,
+                () = self.wake.outbox.notified() => retry = later(self.seal_all().await),
                 queued = next_outbox(&mut notices) => match queued {
-                    Queued::In(gid) => self.seal_group(gid).await,
-                    Queued::Somewhere => self.seal_all().await,
+                    // What failed in another group keeps its time.
+                    Queued::In(gid) => retry = retry.or(later(self.seal_group(gid).await)),
+                    Queued::Somewhere => retry = later(self.seal_all().await),
                     Queued::Closed => return,
                 },
+                () = until(retry) => retry = later(self.seal_all().await),
             }
         }
     }
 
-    async fn seal_all(&self) {
+    /// True when nothing failed.
+    async fn seal_all(&self) -> bool {
         let groups = async {
             let mut reader = self.vault.read().await?;
             outbox::groups_with_queued(reader.conn()).await
         };
         match groups.await {
             Ok(groups) => {
+                let mut done = true;
                 for gid in groups {
-                    self.seal_group(gid).await;
+                    done &= self.seal_group(gid).await;
                 }
+                done
             }
-            Err(error) => tracing::warn!(%error, "the outbox cannot be read"),
+            Err(error) => {
+                tracing::warn!(%error, "the outbox cannot be read");
+                false
+            }
         }
     }
 
-    async fn seal_group(&self, gid: GroupId) {
+    /// Seals a group's queued events; false when that failed. A full disk or a state that does not load
+    /// can be the cause, never a single event: each fits one frame (see the test).
+    async fn seal_group(&self, gid: GroupId) -> bool {
         loop {
             match Box::pin(self.seal_batch(gid)).await {
                 Ok(true) => {}
-                Ok(false) | Err(SlotError::NotAMember) => return,
+                Ok(false) | Err(SlotError::NotAMember) => return true,
                 Err(error) => {
                     tracing::warn!(%error, "queued events could not be sealed");
-                    return;
+                    return false;
                 }
             }
         }
@@ -144,6 +159,18 @@ impl Network {
     }
 }
 
+/// When to try again.
+fn later(done: bool) -> Option<Instant> {
+    (!done).then(|| Instant::now() + RETRY)
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Where something was queued.
 enum Queued {
     In(GroupId),
@@ -174,4 +201,22 @@ fn fitting(queued: Vec<(i64, Vec<u8>)>) -> Vec<(i64, Vec<u8>)> {
         first || bytes <= MAX_BYTES
     };
     queued.into_iter().take_while(|row| fits(row)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::MAX_EVENT_BYTES, group::message::MAX_PLAINTEXT_BYTES};
+
+    #[test]
+    fn any_single_event_fits_one_frame() {
+        // As signed, with its signature and protobuf's framing.
+        let largest = vec![0; MAX_EVENT_BYTES + 128];
+        let events = vec![largest.clone()];
+        let plaintext =
+            ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) };
+        assert!(plaintext.encoded_len() <= MAX_PLAINTEXT_BYTES);
+        assert_eq!(fitting(vec![(1, largest.clone()), (2, largest)]).len(), 1);
+        assert_eq!(fitting(vec![(1, vec![0; 2 * MAX_BYTES]), (2, vec![0; 9])]).len(), 1, "never none");
+    }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Session, SpaceError,
     request::Request,
-    space::{as_owner, write_event},
+    space::{as_owner, require_room, write_event},
 };
 use crate::{
     clock::{duration_ms, now_ms, random, time_from_ms},
@@ -106,7 +106,8 @@ impl Session {
     /// Joins by link: at once where the inviter answers, else PENDING and completed later by itself.
     ///
     /// # Errors
-    /// [`SpaceError::Join`] when the link is no good, [`SpaceError::AlreadyMember`]
+    /// [`SpaceError::Join`] when the link is no good, [`SpaceError::AlreadyMember`],
+    /// [`SpaceError::LimitReached`]
     pub async fn join_space(&self, request: Option<Uuid>, link: &str) -> Result<Join, SpaceError> {
         let request = Request::new(request, "JoinSpace", &[link.trim().as_bytes()]);
         let Ok(parsed) = InviteLink::parse(link) else { return Err(self.refuse_link(request).await) };
@@ -203,6 +204,7 @@ async fn start(
     if link.expires_at_ms <= now_ms().unsigned_abs() {
         return Err(JoinFailure::Expired.into());
     }
+    require_room(tx, Some(gid)).await?;
     // A pending join keeps its KeyPackage: the inviter may have added it already.
     let pending = invite::join(tx.conn(), gid).await?.filter(|row| row.status == JoinStatus::Pending);
     let (bytes, hash) = match pending {
@@ -222,4 +224,59 @@ async fn start(
     };
     invite::start_join(tx.conn(), &row, now_ms()).await?;
     Ok(request.remember(tx, gid.as_bytes(), now_ms()).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        group::identity::DeviceIdentity,
+        id::{LogId, StateId},
+        keys::VaultKey,
+        metrics::Metrics,
+        store::{Vault, identity::Identity},
+    };
+
+    const MOST: u16 = 1_000;
+
+    #[tokio::test]
+    async fn spaces_and_joins_that_wait_share_one_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("v.db");
+        let vault = Vault::create(&path, &VaultKey::new(random()), &Metrics::default()).await.unwrap();
+        let me = Identity::generate("ann", "Ann", now_ms());
+        let device = DeviceIdentity::new(me.device.clone(), me.certificate.clone());
+        let link = |number: u8| InviteLink {
+            gid: GroupId([number; 16]),
+            seed: random(),
+            invite: InviteId::random(),
+            peer_id: me.certificate.peer_id.clone(),
+            addresses: Vec::new(),
+            expires_at_ms: now_ms().unsigned_abs() + 60_000,
+            account: me.certificate.account,
+        };
+        let joins = [201, 202, 203, 202].map(|number| (link(number), fresh_key_package(&device).unwrap()));
+        let done: Result<(), SpaceError> = vault
+            .write(|tx| {
+                Box::pin(async move {
+                    for number in 0..MOST - 2 {
+                        let mut gid = [0; 16];
+                        gid[..2].copy_from_slice(&number.to_be_bytes());
+                        mls::insert_group(tx.conn(), GroupId(gid), StateId([1; 32]), LogId([2; 16]), 1)
+                            .await?;
+                    }
+                    let request = Request::new(None, "JoinSpace", &[]);
+                    let [first, last, too_many, again] = joins;
+                    start(tx, &first.0, first.1, &request).await?;
+                    require_room(tx, None).await?;
+                    start(tx, &last.0, last.1, &request).await?;
+                    let refused = start(tx, &too_many.0, too_many.1, &request).await;
+                    assert!(matches!(refused, Err(SpaceError::LimitReached(1_000))), "{refused:?}");
+                    assert!(require_room(tx, None).await.is_err(), "nor may a space be founded");
+                    start(tx, &again.0, again.1, &request).await
+                })
+            })
+            .await;
+        done.unwrap();
+    }
 }

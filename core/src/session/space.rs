@@ -17,7 +17,7 @@ use crate::{
     store::{
         StoreError, WriteTx,
         feed::Entry,
-        identity,
+        identity, invite,
         logbook::LogBook,
         mls::{self, GroupStanding},
         request::Remembered,
@@ -189,6 +189,19 @@ struct Founding {
     addresses: Vec<Address>,
 }
 
+/// Whether the account may have one more space; a join that waits takes its place already.
+///
+/// # Errors
+/// [`SpaceError::LimitReached`]
+pub(super) async fn require_room(tx: &mut WriteTx<'_>, joining: Option<GroupId>) -> Result<(), SpaceError> {
+    let waiting = invite::pending_joins(tx.conn()).await?;
+    let waiting = waiting.into_iter().filter(|gid| Some(*gid) != joining).count();
+    if space::spaces(tx.conn()).await?.len() + waiting >= MAX_SPACES as usize {
+        return Err(SpaceError::LimitReached(MAX_SPACES));
+    }
+    Ok(())
+}
+
 async fn found(
     tx: &mut WriteTx<'_>,
     network: &Network,
@@ -200,9 +213,7 @@ async fn found(
         Remembered::Answered(gid) => return Ok(GroupId::try_from(&*gid).map_err(StoreError::from)?),
         Remembered::Reused => return Err(SpaceError::RequestIdReused),
     }
-    if space::spaces(tx.conn()).await?.len() >= MAX_SPACES as usize {
-        return Err(SpaceError::LimitReached(MAX_SPACES));
-    }
+    require_room(tx, None).await?;
     let (gid, sid, now) = (founding.facts.gid, founding.facts.sid, now_ms());
     let (me, log) = (network.keys.account(), LogId(*random()));
     mls::store_rows(tx.conn(), gid, sid, &founding.rows).await?;

@@ -171,34 +171,53 @@ pub async fn drop_before(conn: &mut SqliteConnection, before: i64) -> Result<(),
     Ok(())
 }
 
-/// What is known of a (state, leaf, counter).
+/// What an author's device sealed as its message number `counter` in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Generation {
-    /// First time.
-    Fresh,
-    /// Another frame had it: a key was used twice.
-    Reused,
+pub struct Generation {
+    /// The state.
+    pub sid: StateId,
+    /// The author's leaf.
+    pub leaf: u32,
+    /// How many application messages of the leaf came before.
+    pub counter: u32,
 }
 
-/// Notes that a frame of this generation was opened.
+/// The hash of the message that was opened as this one.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn note_generation(
+pub async fn opened_message(
     conn: &mut SqliteConnection,
-    sid: StateId,
-    leaf: u32,
-    counter: u32,
-    frame: FrameId,
-) -> Result<Generation, StoreError> {
-    let done = sqlx::query(
-        "INSERT OR IGNORE INTO opened_generation (sid, leaf, counter, frame_id) VALUES (?, ?, ?, ?)",
+    generation: Generation,
+) -> Result<Option<[u8; 32]>, StoreError> {
+    let hash: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT message_hash FROM opened_generation WHERE sid = ? AND leaf = ? AND counter = ?",
     )
-    .bind(sid.as_bytes())
-    .bind(leaf)
-    .bind(counter)
-    .bind(frame.as_bytes())
+    .bind(generation.sid.as_bytes())
+    .bind(generation.leaf)
+    .bind(generation.counter)
+    .fetch_optional(conn)
+    .await?;
+    hash.map(|hash| hash.try_into().map_err(|_| StoreError::Corrupt)).transpose()
+}
+
+/// Notes that a message of this generation was opened; false when another one was before.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn note_opened(
+    conn: &mut SqliteConnection,
+    generation: Generation,
+    message_hash: &[u8; 32],
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "INSERT OR IGNORE INTO opened_generation (sid, leaf, counter, message_hash) VALUES (?, ?, ?, ?)",
+    )
+    .bind(generation.sid.as_bytes())
+    .bind(generation.leaf)
+    .bind(generation.counter)
+    .bind(message_hash.as_slice())
     .execute(conn)
     .await?;
-    Ok(if done.rows_affected() == 1 { Generation::Fresh } else { Generation::Reused })
+    Ok(done.rows_affected() == 1)
 }

@@ -50,6 +50,8 @@ pub(crate) struct Mole {
     pub(crate) heard: Vec<Heard>,
     /// Oldest first; the last is the head.
     states: Vec<GroupState>,
+    /// The private keys of its KeyPackage.
+    key_rows: Vec<(Vec<u8>, Vec<u8>)>,
     unread: Vec<Vec<u8>>,
     taken: usize,
     log: LogId,
@@ -66,15 +68,15 @@ impl Mole {
     ) -> Self {
         let (_, body) = open_signed(&intruder.identity.letter_secret, letter).expect("a letter to it");
         let bundle = JoinBundle::decode(&*body).expect("a bundle");
-        let secret = bundle.route_secret.as_slice().try_into().expect("32 bytes");
-        let rows = Rows::from_rows(key_package.rows.upserts);
-        let state = GroupState::join(&intruder.device(), link.gid, rows, &bundle.welcome, secret);
+        let key_rows = key_package.rows.upserts;
+        let state = joined(&intruder, link.gid, &key_rows, &bundle);
         Self {
             intruder,
             gid: link.gid,
             bundle,
             heard: Vec::new(),
-            states: vec![state.unwrap_or_else(|error| panic!("the Welcome: {error}"))],
+            states: vec![state],
+            key_rows,
             unread: Vec::new(),
             taken: 0,
             log: LogId(*random()),
@@ -86,6 +88,11 @@ impl Mole {
     /// The state it is in.
     pub(crate) fn head(&mut self) -> &mut GroupState {
         self.states.last_mut().expect("a state")
+    }
+
+    /// The state it joined in as it was then: in it, every key of its own is as good as new.
+    pub(crate) fn as_it_joined(&self) -> GroupState {
+        joined(&self.intruder, self.gid, &self.key_rows, &self.bundle)
     }
 
     /// An event in the next place of its own log.
@@ -259,6 +266,18 @@ impl Mole {
         }
         Some(heard)
     }
+}
+
+fn joined(
+    intruder: &Intruder,
+    gid: GroupId,
+    key_rows: &[(Vec<u8>, Vec<u8>)],
+    bundle: &JoinBundle,
+) -> GroupState {
+    let secret = bundle.route_secret.as_slice().try_into().expect("32 bytes");
+    let rows = Rows::from_rows(key_rows.iter().cloned());
+    let state = GroupState::join(&intruder.device(), gid, rows, &bundle.welcome, secret);
+    state.unwrap_or_else(|error| panic!("the Welcome: {error}"))
 }
 
 /// A text for a channel named by its API id.

@@ -20,6 +20,7 @@ use super::fixture::{GID, Member, Person, founding_policy, no_reason, three};
 use crate::{
     certificate::Certificate,
     group::{
+        authorize::Unauthorised,
         commit::{Change, MAX_JUSTIFICATION_BYTES},
         error::{ApplicationError, CommitError, GroupError},
         frame::{Frame, FrameKind, OpenedFrame},
@@ -112,6 +113,23 @@ fn a_commit_that_is_not_for_this_state_is_told_apart() {
     let foreign = GroupState::create(&alice.who.identity, GroupId([8; 16]), founding_policy(&alice.who));
     let foreign = Member::new(&alice.who, foreign.unwrap()).refresh();
     assert!(matches!(refused(&bob, &foreign.commit), CommitError::WrongGroup));
+}
+
+#[test]
+fn a_newer_version_is_told_apart_from_a_broken_policy_when_the_owner_asks_for_it() {
+    let [alice, bob, carol] = three();
+    let newer = |member: &Member| {
+        let mut policy = member.state.facts().standing.policy.clone();
+        policy.version += 1;
+        with_context(member, context_extensions(&policy).unwrap())
+    };
+    assert!(matches!(refused(&bob, &newer(&alice)), CommitError::Newer));
+    let by_a_member = refused(&bob, &newer(&carol));
+    assert!(matches!(by_a_member, CommitError::Unauthorised(Unauthorised::CommitterNotOwner)));
+    let mut broken = alice.state.facts().standing.policy.clone();
+    broken.version = 0;
+    let broken = with_context(&alice, context_extensions(&broken).unwrap());
+    assert!(matches!(refused(&bob, &broken), CommitError::Malformed));
 }
 
 #[test]

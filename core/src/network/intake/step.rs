@@ -51,9 +51,8 @@ pub(super) async fn store_batch(
         if !frame::insert(tx.conn(), &done, reading.now).await? {
             frame::unpark(tx.conn(), opened.frame).await?;
         }
-        let generation =
-            frame::note_generation(tx.conn(), opened.sid, opened.leaf, opened.counter, opened.frame).await?;
-        if generation == frame::Generation::Reused {
+        // It opened, so its key was not used: its author counts wrongly.
+        if !frame::note_opened(tx.conn(), opened.generation, &opened.message_hash).await? {
             verdict.offences.push(Offence::KeyReuse);
         }
         for taken in opened.events {

@@ -159,6 +159,18 @@ impl ServerStore {
         Ok(())
     }
 
+    /// An account's wrap under the machine's unlock key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn machine_wrap(&self, vault: VaultId) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = query("SELECT machine_wrap FROM account WHERE vault_id = ?")
+            .bind(vault.0.as_slice())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.try_get("machine_wrap")).transpose()?.flatten())
+    }
+
     /// All accounts that the machine's unlock key opens, with their wraps.
     ///
     /// # Errors
