@@ -9,6 +9,7 @@ mod broken_disk;
 mod cli;
 mod crash;
 mod demo;
+mod fork;
 mod hostile;
 mod idempotent;
 mod in_flight;
