@@ -3,6 +3,8 @@
 //! Every story ends with the honest ones talking: a server that only survived is not enough.
 
 mod certificates;
+mod disguises;
+mod epochs;
 mod forgery;
 mod framing;
 mod removal;
