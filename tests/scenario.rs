@@ -8,6 +8,7 @@ mod bad_input;
 mod broken_disk;
 mod cli;
 mod crash;
+mod crash_amid_changes;
 mod demo;
 mod fork;
 mod hostile;
