@@ -34,9 +34,10 @@ pub(crate) use self::{
 };
 use super::{client::Person, server::Server, wait::wait_until, wait::when};
 
-/// A server whose refusals can be read: with metrics, and with no proxy before its peer port.
+/// A server whose refusals can be read, and which logs all it may: with metrics, and with no proxy before its
+/// peer port.
 pub(crate) async fn victim(name: &str) -> Person {
-    Server::plan(name).metrics().start().await.sign_up(name).await
+    Server::plan(name).metrics().flags(&["--log-level", "trace"]).start().await.sign_up(name).await
 }
 
 /// A stranger with keys and a router of its own.
