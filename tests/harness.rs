@@ -15,6 +15,7 @@ pub(crate) mod owner;
 pub(crate) mod raw;
 pub(crate) mod reflection;
 pub(crate) mod refusal;
+pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod stolen;
 pub(crate) mod wait;

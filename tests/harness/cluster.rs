@@ -58,6 +58,16 @@ impl Cluster {
         self.board.delay(self.seat(a), self.seat(b), delay);
     }
 
+    /// From now on keeps what passes over new connections.
+    pub(crate) fn record(&self) {
+        self.board.record();
+    }
+
+    /// What has passed since, each way of each connection by itself.
+    pub(crate) fn recorded(&self) -> Vec<Vec<u8>> {
+        self.board.recorded()
+    }
+
     fn seat(&self, person: &Person) -> usize {
         self.seats.iter().position(|name| name == person.name()).expect("a person of this cluster")
     }

@@ -36,8 +36,13 @@ pub(crate) struct Board {
     state: Mutex<State>,
 }
 
+/// What passed one way over one connection.
+type Recording = Arc<Mutex<Vec<u8>>>;
+
 #[derive(Default)]
 struct State {
+    /// While connections are recorded.
+    recordings: Option<Vec<Recording>>,
     processes: HashMap<usize, u32>,
     targets: HashMap<usize, SocketAddr>,
     links: HashMap<(usize, usize), watch::Sender<Link>>,
@@ -90,6 +95,24 @@ impl Board {
         self.link(a, b).send_modify(|link| link.delay = delay);
     }
 
+    /// From now on keeps what passes over new connections.
+    pub(crate) fn record(&self) {
+        self.state().recordings.get_or_insert_default();
+    }
+
+    /// What has passed since, each way of each connection by itself.
+    pub(crate) fn recorded(&self) -> Vec<Vec<u8>> {
+        let recordings = self.state().recordings.clone().unwrap_or_default();
+        recordings.iter().map(|bytes| bytes.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+
+    fn recording(&self) -> Option<Recording> {
+        let mut state = self.state();
+        let recordings = state.recordings.as_mut()?;
+        recordings.push(Recording::default());
+        recordings.last().cloned()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,8 +140,8 @@ impl Board {
             let (from_dialler, to_dialler) = dialler.into_split();
             let (from_server, to_server) = server.into_split();
             tokio::select! {
-                () = pump(from_dialler, to_server, link.clone()) => {}
-                () = pump(from_server, to_dialler, link.clone()) => {}
+                () = pump(from_dialler, to_server, link.clone(), self.recording()) => {}
+                () = pump(from_server, to_dialler, link.clone(), self.recording()) => {}
             }
         };
         tokio::select! {
@@ -142,12 +165,17 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     link: watch::Receiver<Link>,
+    recording: Option<Recording>,
 ) {
     let (late, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(IN_FLIGHT);
     let reading = async {
         let mut chunk = vec![0; CHUNK];
         while let Ok(length @ 1..) = from.read(&mut chunk).await {
             let at = Instant::now() + link.borrow().delay;
+            if let Some(recording) = &recording {
+                let mut recording = recording.lock().unwrap_or_else(PoisonError::into_inner);
+                recording.extend_from_slice(&chunk[..length]);
+            }
             if late.send((at, chunk[..length].to_vec())).await.is_err() {
                 return;
             }
@@ -217,6 +245,17 @@ mod tests {
 
         board.heal(0, 0);
         assert!(echoes(&board).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_passes_is_recorded_each_way_once_it_is_asked_for() {
+        let board = echo_behind_a_proxy().await;
+        board.seated(0, std::process::id());
+        echoes(&board).await.unwrap();
+        assert!(board.recorded().is_empty());
+        board.record();
+        echoes(&board).await.unwrap();
+        assert_eq!(board.recorded(), [b"hello", b"hello"]);
     }
 
     #[tokio::test]

@@ -34,9 +34,10 @@ pub(crate) use self::{
 };
 use super::{client::Person, server::Server, wait::wait_until, wait::when};
 
-/// A server whose refusals can be read: with metrics, and with no proxy before its peer port.
+/// A server whose refusals can be read, and which logs all it may: with metrics, and with no proxy before its
+/// peer port.
 pub(crate) async fn victim(name: &str) -> Person {
-    Server::plan(name).metrics().start().await.sign_up(name).await
+    Server::plan(name).metrics().flags(&["--log-level", "trace"]).start().await.sign_up(name).await
 }
 
 /// A stranger with keys and a router of its own.
@@ -45,7 +46,11 @@ pub(crate) struct Intruder {
     pub(crate) identity: Identity,
     router: Router,
     received: Received,
+    shown: Shown,
 }
+
+/// The certificate that it answers a Hello with.
+type Shown = Arc<Mutex<Vec<u8>>>;
 
 /// Frames that were pushed to it, in order.
 type Received = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -58,9 +63,20 @@ impl Intruder {
         let config = RouterConfig::new(identity.peer_secret.clone(), listen);
         let (router, events, _) = router::start(config, &Metrics::new()).await.expect("a router");
         let received = Received::default();
-        let hello = Hello { certificate: identity.certificate.encoded().to_vec() };
-        tokio::spawn(answer(events, hello, Arc::clone(&received)));
-        Self { identity, router, received }
+        let shown = Shown::new(Mutex::new(identity.certificate.encoded().to_vec()));
+        tokio::spawn(answer(events, Arc::clone(&shown), Arc::clone(&received)));
+        Self { identity, router, received, shown }
+    }
+
+    /// From now on answers whoever introduces themselves with this certificate.
+    pub(crate) fn shows(&self, certificate: &[u8]) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = certificate.to_vec();
+    }
+
+    /// Where it can be dialled.
+    pub(crate) fn address(&self) -> String {
+        let address = self.router.listen_addresses().into_iter().next().expect("it listens");
+        PeerAddress { peer: *self.router.peer_id(), address }.to_string()
     }
 
     /// The device as MLS knows it.
@@ -228,12 +244,15 @@ fn peer_id(victim: &Person) -> PeerId {
 }
 
 /// Answers like a polite member and keeps every frame.
-async fn answer(mut events: mpsc::Receiver<RouterEvent>, hello: Hello, received: Received) {
+async fn answer(mut events: mpsc::Receiver<RouterEvent>, shown: Shown, received: Received) {
     while let Some(event) = events.recv().await {
         let RouterEvent::Request { request, reply, .. } = event else { continue };
         let Ok(PeerRequest { kind: Some(kind) }) = PeerRequest::decode(&*request) else { continue };
         match kind {
-            peer_request::Kind::Hello(_) => respond(reply, peer_response::Kind::Hello(hello.clone())),
+            peer_request::Kind::Hello(_) => {
+                let certificate = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                respond(reply, peer_response::Kind::Hello(Hello { certificate }));
+            }
             peer_request::Kind::PushFrames(push) => {
                 let outcomes = vec![FrameOutcome::Stored.into(); push.frames.len()];
                 received.lock().unwrap_or_else(PoisonError::into_inner).extend(push.frames);

@@ -209,14 +209,15 @@ impl Server {
     }
 
     /// From now on no file of the running server may grow beyond this many bytes; `None` lifts it.
-    /// False when the machine has no `prlimit`.
-    pub(crate) fn limit_files(&self, bytes: Option<u64>) -> bool {
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
         let id = self.process().child.as_ref().expect("a process").id().to_string();
         let limit = bytes.map_or_else(|| "unlimited".into(), |bytes| bytes.to_string());
         let limit = format!("--fsize={limit}:unlimited");
-        let Ok(status) = Command::new("prlimit").args(["--pid", &id, &limit]).status() else { return false };
-        assert!(status.success(), "prlimit {limit}");
-        true
+        let status = Command::new("prlimit").args(["--pid", &id, &limit]).status();
+        assert!(
+            status.expect("prlimit, of util-linux, is needed to fill a disk").success(),
+            "prlimit {limit}"
+        );
     }
 
     fn signal(&self, signal: &str) {

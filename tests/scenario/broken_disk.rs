@@ -1,17 +1,20 @@
 //! A vault that is damaged, and a disk that is full: said clearly, and nothing gets worse by it.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use spacepanda_core::{keys::SessionToken, store::server::ServerStore};
+use spacepanda_proto::api::v1::CreateProfileRequest;
 use tonic::Code;
 
-use crate::harness::{Cluster, Person, Server, meet, refused, same_world};
+use crate::harness::{Cluster, PASSWORD, Person, Server, client::request_id, meet, refused, same_world};
 
 /// SQLCipher's page.
 const PAGE: usize = 4096;
 /// Bytes that a file may have while the disk is "full".
 const LIMIT: u64 = 1 << 20;
 const LONG: usize = 30_000;
+/// Bytes that a file may have, of which a new account needs more.
+const TOO_LITTLE: [u64; 3] = [1 << 10, 40 << 10, 120 << 10];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_vault_is_told_and_left_alone_and_the_others_live() {
@@ -56,10 +59,7 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_keeps_what_it_took() {
     let plan = |plan: crate::harness::server::Plan| plan.survives_file_limits();
     let (_cluster, [alice, bob]) = Cluster::with(["alice", "bob"], plan).await;
     let place = meet(&alice, &[&bob]).await;
-    if !alice.server.limit_files(Some(LIMIT)) {
-        eprintln!("SKIPPED: prlimit (util-linux) is missing, the disk cannot be made full");
-        return;
-    }
+    alice.server.limit_files(Some(LIMIT));
     let (mut kept, mut refusals) = (Vec::new(), 0);
     // A refused step may leave room for a smaller one: each answer is taken at its word.
     while refusals < 3 {
@@ -93,10 +93,7 @@ async fn when_there_is_room_again_a_server_goes_on_without_a_restart() {
     let (_cluster, [alice, bob]) = Cluster::with(["alice", "bob"], plan).await;
     let place = meet(&alice, &[&bob]).await;
     // The receiver's disk is full this time: the sender keeps what was not taken.
-    if !bob.server.limit_files(Some(LIMIT)) {
-        eprintln!("SKIPPED: prlimit (util-linux) is missing, the disk cannot be made full");
-        return;
-    }
+    bob.server.limit_files(Some(LIMIT));
     let sent: usize = 80;
     for number in 0..sent {
         alice.send(&place.channel, &format!("{number} {}", "x".repeat(LONG))).await;
@@ -111,8 +108,46 @@ async fn when_there_is_room_again_a_server_goes_on_without_a_restart() {
     .await;
     let bobs = bob.texts(&place.channel).await.expect("readable");
     let bobs = bobs.iter().filter(|text| text.starts_with('z')).count();
-    assert!(bob.server.limit_files(None));
+    bob.server.limit_files(None);
     same_world(&[&alice, &bob], &place.space, sent + bobs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_the_disk_has_no_room_for_leaves_nothing_behind() {
+    let house = Server::plan("house").survives_file_limits().start().await;
+    let alice = house.sign_up("alice").await;
+    let alices = accounts_on_disk(&house);
+    assert_eq!(alices.len(), 1);
+    let request = CreateProfileRequest {
+        username: "bob".into(),
+        password: PASSWORD.into(),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    // No room for the first page, and none for the last ones.
+    for room in TOO_LITTLE {
+        house.limit_files(Some(room));
+        let refusal = house.accounts().create_profile(request.clone()).await;
+        refused(refusal, Code::ResourceExhausted, "DISK_FULL");
+        assert_eq!(accounts_on_disk(&house), alices, "with {room} bytes");
+    }
+    assert!(alice.all_spaces().await.is_empty(), "others are served");
+    // It ends as it should, with the disk still full.
+    house.stop().await;
+    assert_eq!(accounts_on_disk(&house), alices);
+
+    house.restart().await;
+    let session = house.accounts().create_profile(request).await.expect("there is room again").into_inner();
+    house.person(session).create_space("my own").await;
+    assert_eq!(accounts_on_disk(&house).len(), 2);
+    alice.wake().await;
+}
+
+/// The vaults that have files, by what their names begin with.
+fn accounts_on_disk(server: &Server) -> BTreeSet<String> {
+    let files = fs::read_dir(server.data_dir().join("vaults")).expect("the vaults").flatten();
+    let name = |file: fs::DirEntry| file.file_name().to_string_lossy().into_owned();
+    files.map(name).map(|name| name.split('.').next().unwrap_or_default().to_owned()).collect()
 }
 
 /// The file of a person's vault; the server must be stopped.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::future::join_all;
+use spacepanda_proto::api::v1::{DeliveryState, event::Kind};
 
 use crate::harness::{Cluster, Person, chaos::Chaos, meet, same_world};
 
@@ -49,6 +50,36 @@ async fn a_kill_right_after_the_answer_keeps_the_message() {
         assert_eq!(alice.message(&sent.message_id).await.expect("it is durable").text, sent.text);
     }
     same_world(&[&alice, &bob], &place.space, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_called_sent_is_on_anothers_disk() {
+    let (_cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
+    let place = meet(&alice, &[&bob]).await;
+    let mut texts = Vec::new();
+    for number in 0..5 {
+        let mut feed = alice.events(None).await;
+        let sent = alice.send(&place.channel, &format!("number {number}")).await;
+        feed.next_matching("word that it is sent", |kind| match kind {
+            Kind::DeliveryChanged(changed) if changed.message_id == sent.message_id => {
+                let state = changed.delivery.clone()?.state();
+                matches!(state, DeliveryState::Sent | DeliveryState::Delivered).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+        bob.server.kill_9();
+        alice.server.kill_9();
+
+        // From here on nobody else could give it to him.
+        texts.push(sent.text);
+        bob.server.restart().await;
+        bob.wake().await;
+        assert_eq!(bob.texts(&place.channel).await.expect("history"), texts);
+        alice.server.restart().await;
+        alice.wake().await;
+    }
+    same_world(&[&alice, &bob], &place.space, texts.len()).await;
 }
 
 /// Concurrent senders who do not give up; answers each accepted message's id and text.

@@ -1,8 +1,11 @@
 //! Parties that break the rules, against real servers: refused, counted, and nobody else notices.
 //!
-//! Every story ends with the honest ones talking: a server that only survived is not enough.
+//! Every story ends with the honest ones talking: a server that only survived is not enough. Nor may what they
+//! were told get into their logs.
 
 mod certificates;
+mod disguises;
+mod epochs;
 mod forgery;
 mod framing;
 mod newer_version;
@@ -16,6 +19,7 @@ use crate::harness::{
     Person, Place,
     hostile::{Intruder, Mole, victim},
     meet, same_world,
+    secrets::{Secret, none_in_log},
     world::World,
 };
 
@@ -56,7 +60,30 @@ impl Infiltrated {
         for person in [alice, bob] {
             let names: Vec<_> = channel_names(person, place).await;
             assert_eq!(names, ["general"]);
+            none_in_log(&self.secrets(texts), &person.server.log());
         }
+    }
+
+    /// What nobody's log may hold after any of these stories, at the level of most words.
+    fn secrets(&self, texts: &[&str]) -> Vec<Secret> {
+        let Self { alice, bob, mole, place, before } = self;
+        let certificate = &mole.intruder.identity.certificate;
+        let mut secrets = vec![
+            Secret::id("the space", &place.space),
+            Secret::id("the channel", &place.channel),
+            Secret::id("the state", &before.state_id),
+            Secret::bytes("the mole's account", &certificate.account.0),
+            Secret::bytes("the mole's device", &certificate.device.0),
+            Secret::bytes("the mole's router", &certificate.peer_id),
+            Secret::bytes("the mole's certificate", certificate.encoded()),
+        ];
+        for person in [alice, bob] {
+            secrets.push(Secret::id("an account", person.account()));
+            secrets
+                .extend([person.peer_id(), person.name(), &person.session.session_token].map(Secret::text));
+        }
+        secrets.extend(texts.iter().copied().chain(["after it"]).map(Secret::text));
+        secrets
     }
 }
 

@@ -1,4 +1,4 @@
-//! Joining by nothing but a link: at once, later, never, and only as often as the link allows.
+//! Joining by nothing but a link: at once, later, and only as often as the link allows.
 
 use std::{fs, time::SystemTime};
 

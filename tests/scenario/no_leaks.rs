@@ -1,10 +1,15 @@
-//! Nothing that people wrote, named or hold secret is in any file of the server or in its log.
+//! Nothing that people wrote, named or hold secret is in any file of the server, in its log or on the wire.
 
-use std::{fs, path::Path};
+use spacepanda_core::{invite::InviteLink, keys::SessionToken, router::PeerId};
+use spacepanda_proto::api::v1::{CreateChannelRequest, CreateProfileRequest, CreateSpaceRequest, Session};
 
-use spacepanda_proto::api::v1::{CreateChannelRequest, CreateProfileRequest, CreateSpaceRequest};
-
-use crate::harness::{Person, Server, client::request_id, same_world};
+use crate::harness::{
+    Cluster, PASSWORD, Person, Server,
+    client::request_id,
+    hostile::Intruder,
+    same_world,
+    secrets::{Secret, none_in, none_in_log, none_on_disk},
+};
 
 const NAME: &str = "quokkawombat";
 const DISPLAY_NAME: &str = "Numbat Bandicoot";
@@ -30,61 +35,86 @@ async fn a_stolen_disk_and_a_shared_log_tell_nothing() {
     server.accounts().unlock(wrong).await.expect_err("a wrong password");
     bob.try_connect(&format!("/ip4/127.0.0.1/tcp/1/p2p/{}", alice.peer_id())).await.expect_err("nobody");
 
-    let space = talk(&bob, &alice).await;
-    let link = bob.invite(&space).await;
+    let place = talk(&bob, &alice).await;
+    let invite = bob.invite_for(&place.space, 1).await;
+    // Whoever introduces themselves is shown the certificate.
+    let stranger = Intruder::new("stranger").await;
+    let certificates = [stranger.meet(&alice).await, stranger.meet(&bob).await];
     // One clean end, one that leaves the write-ahead log behind.
     alice.server.stop().await;
     bob.server.kill_9();
 
-    let mut secrets = vec![link.clone(), link.trim_start_matches("spacepanda:").to_owned()];
+    let mut secrets = written();
+    secrets.extend(
+        ["Alice", "alice", PASSWORD, invite.link.trim_start_matches("spacepanda:")].map(Secret::text),
+    );
+    let link = InviteLink::parse(&invite.link).expect("a link");
+    secrets.push(Secret::bytes("the link's seed", link.seed.as_slice()));
     for person in [&alice, &bob] {
-        secrets.push(person.session.session_token.clone());
-        if !person.session.recovery_phrase.is_empty() {
-            secrets.push(person.session.recovery_phrase.clone());
-        }
+        let Session { session_token, recovery_phrase, .. } = &person.session;
+        let token = SessionToken::parse(session_token).expect("a token");
+        secrets.extend([session_token, recovery_phrase].map(|text| Secret::text(text)));
+        secrets.push(Secret::bytes("a token's bytes", token.as_bytes()));
     }
-    let written = [NAME, DISPLAY_NAME, PASSWORD_TEXT, DEVICE, SPACE, DESCRIPTION, CHANNEL, TOPIC];
-    secrets.extend(written.iter().chain(&TEXTS).map(ToString::to_string));
-    secrets.extend(["Alice".into(), "alice".into(), crate::harness::PASSWORD.into()]);
-
-    let ids = ids(&[&alice, &bob], &space);
+    let mut ids = place.ids();
+    ids.push(Secret::id("the invite", &invite.invite_id));
     for person in [&alice, &bob] {
-        for secret in &secrets {
-            assert_eq!(
-                files_with(&person.server.data_dir(), secret),
-                Vec::<String>::new(),
-                "{secret:?} on disk"
-            );
-        }
+        ids.push(Secret::id("an account", person.account()));
+        ids.push(Secret::text(person.peer_id()));
+    }
+    ids.extend(certificates.iter().map(|certificate| Secret::bytes("a device", &certificate.device.0)));
+    for person in [&alice, &bob] {
+        none_on_disk(&secrets, &person.server.data_dir());
         let log = person.server.log();
-        assert!(log.lines().count() > 3, "a log was written");
-        for hidden in secrets.iter().chain(&ids) {
-            assert!(!log.contains(hidden.as_str()), "{hidden:?} in the log");
-        }
-        for address in ["127.0.0.1", "/ip4/", "/tcp/", "/p2p/"] {
-            assert!(!log.contains(address), "an address in the log: {}", line_with(&log, address));
-        }
+        none_in_log(&secrets, &log);
+        none_in_log(&ids, &log);
     }
 }
 
-/// The search itself finds what is there, however it is written.
-#[test]
-fn the_search_finds_a_planted_secret_in_a_file_and_in_a_name() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let deep = dir.path().join("a").join("b");
-    fs::create_dir_all(&deep).expect("directories");
-    for (name, bytes) in [
-        ("raw", b"..bilby..".to_vec()),
-        ("hex", hex::encode("bilby").into_bytes()),
-        ("wide", "bilby".encode_utf16().flat_map(u16::to_le_bytes).collect()),
-        ("bilby", Vec::new()),
-        ("innocent", b"b i l b y".to_vec()),
-    ] {
-        fs::write(deep.join(name), bytes).expect("written");
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiretap_between_two_servers_hears_nothing() {
+    let (cluster, [alice, bob]) = Cluster::of(["alice", NAME]).await;
+    cluster.record();
+    let place = talk(&bob, &alice).await;
+    let invite = bob.invite_for(&place.space, 1).await;
+
+    let recorded = cluster.recorded();
+    let heard = |what: &[u8]| recorded.iter().any(|bytes| bytes.windows(what.len()).any(|part| part == what));
+    assert!(heard(b"/noise"), "the tap is where the servers talk, and hears how they begin");
+    assert!(recorded.iter().map(Vec::len).sum::<usize>() > 4_000, "with all that was said");
+    let mut secrets = written();
+    secrets.extend(place.ids());
+    secrets.push(Secret::id("the invite", &invite.invite_id));
+    for person in [&alice, &bob] {
+        secrets.push(Secret::id("an account", person.account()));
+        secrets.push(Secret::text(person.peer_id()));
+        let peer = PeerId::parse(person.peer_id()).expect("a peer id");
+        secrets.push(Secret::bytes("a router", &peer.to_bytes()));
     }
-    let mut found = files_with(dir.path(), "bilby");
-    found.sort();
-    assert_eq!(found, ["a/b/bilby", "a/b/hex", "a/b/raw", "a/b/wide"]);
+    for bytes in &recorded {
+        none_in(&secrets, "what was recorded", bytes);
+    }
+}
+
+/// All that people wrote and named.
+fn written() -> Vec<Secret> {
+    let named = [NAME, DISPLAY_NAME, PASSWORD_TEXT, DEVICE, SPACE, DESCRIPTION, CHANNEL, TOPIC];
+    named.into_iter().chain(TEXTS).map(Secret::text).collect()
+}
+
+/// Where they talked.
+struct Talk {
+    space: String,
+    channel: String,
+    messages: Vec<String>,
+}
+
+impl Talk {
+    fn ids(&self) -> Vec<Secret> {
+        let messages = self.messages.iter().map(|id| Secret::id("a message", id));
+        let places = [Secret::id("the space", &self.space), Secret::id("the channel", &self.channel)];
+        places.into_iter().chain(messages).collect()
+    }
 }
 
 async fn talkative(name: &str) -> Server {
@@ -106,7 +136,7 @@ async fn special_person(server: &Server) -> Person {
 }
 
 /// A space with a channel and messages both ways.
-async fn talk(bob: &Person, alice: &Person) -> String {
+async fn talk(bob: &Person, alice: &Person) -> Talk {
     let request =
         CreateSpaceRequest { name: SPACE.into(), description: DESCRIPTION.into(), request_id: request_id() };
     let space = bob.spaces().create_space(request).await.expect("a space").into_inner().space_id;
@@ -120,48 +150,8 @@ async fn talk(bob: &Person, alice: &Person) -> String {
     let channel = bob.spaces().create_channel(channel).await.expect("a channel").into_inner().channel_id;
     alice.join(&bob.invite(&space).await).await;
     same_world(&[bob, alice], &space, 0).await;
-    bob.send(&channel, TEXTS[0]).await;
-    alice.send(&channel, TEXTS[1]).await;
+    let messages = [bob.send(&channel, TEXTS[0]).await, alice.send(&channel, TEXTS[1]).await]
+        .map(|sent| sent.message_id);
     same_world(&[bob, alice], &space, 2).await;
-    space
-}
-
-/// Ids that a log must not hold in full.
-fn ids(people: &[&Person], space: &str) -> Vec<String> {
-    let mut ids = vec![space.to_owned(), space.replace('-', "")];
-    for person in people {
-        ids.extend([person.account().to_owned(), person.peer_id().to_owned()]);
-    }
-    ids
-}
-
-/// The files below `dir` that hold `secret` as text, hex or UTF-16, or are named after it.
-fn files_with(dir: &Path, secret: &str) -> Vec<String> {
-    let wide: Vec<u8> = secret.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let forms = [secret.as_bytes().to_vec(), hex::encode(secret).into_bytes(), wide];
-    let mut found = Vec::new();
-    visit(dir, &mut |path| {
-        let name = path.strip_prefix(dir).expect("below").to_string_lossy().into_owned();
-        let bytes = fs::read(path).expect("readable");
-        let inside = forms.iter().any(|form| bytes.windows(form.len()).any(|window| window == form));
-        if inside || name.contains(secret) {
-            found.push(name);
-        }
-    });
-    found
-}
-
-fn visit(dir: &Path, each: &mut impl FnMut(&Path)) {
-    for entry in fs::read_dir(dir).expect("readable").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            visit(&path, each);
-        } else if path.is_file() {
-            each(&path);
-        }
-    }
-}
-
-fn line_with<'a>(log: &'a str, text: &str) -> &'a str {
-    log.lines().find(|line| line.contains(text)).unwrap_or_default()
+    Talk { space, channel, messages: messages.to_vec() }
 }

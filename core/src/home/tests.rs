@@ -392,7 +392,7 @@ async fn what_a_crash_left_of_an_account_is_removed_and_nothing_else() {
     fixture.home.shutdown().await;
     let vaults = fixture.config.data_dir.join("vaults");
     let half = hex::encode([7; 16]);
-    for name in [format!("{half}.db"), format!("{half}.db-wal"), format!("{half}.creating")] {
+    for name in ["db", "db-journal", "db-wal", "creating"].map(|extension| format!("{half}.{extension}")) {
         fs::write(vaults.join(name), b"half").unwrap();
     }
     let stranger = vaults.join(format!("{}.db", hex::encode([8; 16])));
@@ -404,6 +404,7 @@ async fn what_a_crash_left_of_an_account_is_removed_and_nothing_else() {
 
     fixture.home = Home::open(fixture.config.clone(), Metrics::default()).await.unwrap();
     assert_eq!((fixture.vault_files("db"), fixture.vault_files("creating")), (2, 0));
+    assert_eq!(fixture.vault_files("db-journal"), 0);
     assert!(stranger.exists());
     assert!(fixture.token_is_valid(&login.token).await);
 }

@@ -11,6 +11,8 @@ use crate::{
 
 /// Why a group is forked.
 pub(super) const SET_ASIDE: &str = "a change of the group does not fit the state held here and was set aside";
+/// Why a group resyncs.
+const ON_THEIR_WAY: &str = "changes to the group are on their way";
 /// Why a group that resyncs is stalled.
 pub(super) const MISSING: &str = "changes to the group are missing, and no one connected has them";
 /// Why a group whose next commit is here is stalled all the same.
@@ -45,6 +47,19 @@ pub(super) async fn recover(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), St
         set(tx, gid, GroupHealth::Forked, SET_ASIDE).await
     } else {
         set(tx, gid, GroupHealth::Ok, "").await
+    }
+}
+
+/// Frames of a state that is not known here came: a commit is on its way. With a commit set aside they may
+/// as well be of its side, where nothing here leads, so the fork stays told.
+///
+/// # Errors
+/// [`StoreError`]
+pub(super) async fn resync(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
+    if stored::has_set_aside(tx.conn(), gid).await? {
+        set(tx, gid, GroupHealth::Forked, SET_ASIDE).await
+    } else {
+        set(tx, gid, GroupHealth::Resyncing, ON_THEIR_WAY).await
     }
 }
 

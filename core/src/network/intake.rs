@@ -12,7 +12,7 @@ use self::{
     read::{Taken, read_events},
     step::store_batch,
 };
-use super::{Network, Slot, SlotError, misbehaviour::Offence};
+use super::{Network, Slot, SlotError, health, misbehaviour::Offence};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
@@ -23,7 +23,6 @@ use crate::{
     id::{FrameId, StateId},
     journal::Reading,
     metrics::FrameResult,
-    model::GroupHealth,
     router::PeerId,
     store::{
         StoreError,
@@ -211,13 +210,7 @@ impl Network {
                     }
                     // Which group it is of cannot be told; with one group shared there is no doubt.
                     if let [gid] = *peer::shared_groups(tx.conn(), &certificate).await? {
-                        super::health::set(
-                            tx,
-                            gid,
-                            GroupHealth::Resyncing,
-                            "changes to the group are on their way",
-                        )
-                        .await?;
+                        health::resync(tx, gid).await?;
                     }
                     Ok(Err(FrameOutcome::Stored))
                 })

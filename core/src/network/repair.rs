@@ -179,13 +179,16 @@ impl Network {
         let members = slot.members(&self.vault).await?;
         let Some(peer) = members.get(&due.device).and_then(|row| self.peer_of(row)) else { return Ok(false) };
         let epoch = slot.head(&self.vault).await?.facts().epoch;
+        let joined_epoch = members.current(&due.device).map(|row| row.joined_epoch);
+        if joined_epoch.is_some_and(|joined| due.position.epoch < joined) {
+            // Said in a membership before this one: of the time between it cannot open a commit.
+            return Ok(false);
+        }
         if due.position.epoch < epoch {
             // Events are sealed on the head: first the way there.
             return self.push_commits(&mut slot, &peer, due, epoch).await;
         }
-        let Some(joined_epoch) = members.current(&due.device).map(|row| row.joined_epoch) else {
-            return Ok(false);
-        };
+        let Some(joined_epoch) = joined_epoch else { return Ok(false) };
         let carried = self.lacking(due, joined_epoch).await?;
         if carried.is_empty() {
             return Ok(false);

@@ -116,12 +116,12 @@ pub(super) fn create_file(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Deletes a closed database with its log files; what is already gone is fine.
+/// Deletes a closed database with its journal and log files; what is already gone is fine.
 ///
 /// # Errors
 /// [`StoreError::Database`] when a file cannot be deleted.
 pub fn remove_database(path: &Path) -> Result<(), StoreError> {
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
         let mut file = path.as_os_str().to_owned();
         file.push(suffix);
         match fs::remove_file(Path::new(&file)) {

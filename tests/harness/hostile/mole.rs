@@ -211,6 +211,13 @@ impl Mole {
         }
     }
 
+    /// How many of the frames after the first `known` it cannot open.
+    pub(crate) fn unopened(&mut self, known: usize) -> usize {
+        self.catch_up();
+        let received = self.intruder.received();
+        received.iter().skip(known).filter(|bytes| self.unread.contains(bytes)).count()
+    }
+
     /// Waits until what it heard satisfies a condition; gives the answer.
     pub(crate) async fn hears<T>(&mut self, what: &str, pick: impl Fn(&[Heard]) -> Option<T>) -> T {
         wait_until(what, async || {

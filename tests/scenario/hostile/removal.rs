@@ -1,11 +1,16 @@
 //! A removed member with everything it ever held, and every frame sent since, opens none of them.
 
-use spacepanda_core::group::frame::{Frame, FrameKind};
+use std::time::Duration;
 
-use super::infiltrate;
-use crate::harness::{hostile::victim, meet, same_world, stolen::Stolen, wait::when, wait_until};
+use spacepanda_core::group::frame::{Frame, FrameKind};
+use spacepanda_proto::peer::v1::FrameOutcome;
+
+use super::{Infiltrated, infiltrate};
+use crate::harness::{comes_true, hostile::victim, meet, same_world, stolen::Stolen, wait::when, wait_until};
 
 const LATER: usize = 12;
+/// Longer than a member waits before it looks again whether another lacks something.
+const LOOKS_AFTER: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_members_whole_database_opens_nothing_later() {
@@ -91,4 +96,37 @@ async fn a_removed_members_whole_database_opens_nothing_later() {
         }
     }
     assert!(tried > LATER, "{tried}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_back_at_once_is_not_led_on_from_where_it_was_before() {
+    let mut story = Infiltrated::new().await;
+    let Infiltrated { alice, bob, mole, place, .. } = &mut story;
+    // He may be late to hear of the removal, and go on in the epoch before it.
+    bob.server.stop().await;
+    // It says where it is, so that alice looks a few seconds later whether it lacks something.
+    let tip = mole.tip();
+    let tip = mole.seal_tip(&tip);
+    assert_eq!(mole.push(alice, &tip).await, FrameOutcome::Stored);
+    alice.remove(&place.space, &mole.intruder.identity.certificate.account.to_string()).await;
+    mole.hears("its removal", |heard| {
+        heard.iter().any(|heard| heard.kind == FrameKind::Commit).then_some(())
+    })
+    .await;
+
+    let Infiltrated { alice, bob, mole, place, before } = story;
+    let known = mole.intruder.received().len();
+    let mut back = mole.intruder.join(&alice, &alice.invite(&place.space).await).await;
+    assert_eq!(back.head().facts().epoch, before.epoch + 2);
+    // The commits between are sealed in epochs that it was not there for.
+    let shown = comes_true(LOOKS_AFTER, async || match back.unopened(known) {
+        0 => Err("nothing that it cannot open".into()),
+        frames => Ok(frames),
+    });
+    assert_eq!(shown.await, Err("nothing that it cannot open".into()));
+    alice.send(&place.channel, "welcome back").await;
+    back.hears_text("welcome back").await;
+    bob.server.restart().await;
+    bob.wake().await;
+    same_world(&[&alice, &bob], &place.space, 1).await;
 }

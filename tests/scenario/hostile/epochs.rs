@@ -1,0 +1,89 @@
+//! Frames of another epoch than the receiver's: what was sealed before a commit still opens after it,
+//! and what was sealed after one waits for it.
+
+use spacepanda_proto::{
+    api::v1::{GroupHealth, event::Kind},
+    peer::v1::FrameOutcome,
+};
+
+use super::{Infiltrated, infiltrate};
+use crate::harness::{
+    Person,
+    feed::Feed,
+    hostile::{text_in, victim},
+    same_world, wait_until,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_sealed_before_a_commit_opens_after_it_but_not_for_who_came_with_it() {
+    let mut story = Infiltrated::new().await;
+    let carol = victim("carol").await;
+    let Infiltrated { alice, bob, mole, place, before } = &mut story;
+    let event = mole.append(text_in(&place.channel, "sealed before, delivered after"));
+    let old = mole.fresh(&[event]);
+
+    carol.join(&alice.invite(&place.space).await).await;
+    let changed = same_world(&[alice, bob, &carol], &place.space, 0).await;
+    assert_eq!(changed.epoch, before.epoch + 1);
+    assert_eq!(mole.head().facts().epoch, before.epoch, "the frame is of the epoch before");
+    for person in [&*alice, bob] {
+        assert_eq!(mole.push(person, &old).await, FrameOutcome::Stored);
+        wait_until("the late message", async || person.has(&place.channel, 1).await).await;
+        assert_eq!(mole.push(person, &old).await, FrameOutcome::Duplicate);
+    }
+    let world = same_world(&[alice, bob], &place.space, 1).await;
+    assert_eq!(world.texts(), ["sealed before, delivered after"]);
+    assert_eq!((world.epoch, world.check), (changed.epoch, changed.check));
+
+    // Carol gets its place in the order, without which she could not read what refers to it.
+    for author in [&*alice, bob] {
+        author.send(&place.channel, &format!("{} to all", author.name())).await;
+    }
+    same_world(&[alice, bob], &place.space, 3).await;
+    let carols = wait_until("carol to read on", async || carol.has(&place.channel, 2).await).await;
+    assert!(carols.iter().all(|message| message.text.ends_with("to all")), "{carols:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_a_commit_that_has_not_come_wait_for_it_and_the_group_says_so() {
+    let mut story = Infiltrated::new().await;
+    let Infiltrated { alice, bob, mole, place, before } = &mut story;
+    // A commit that bob misses, and nobody is left who could give it to him.
+    bob.server.stop().await;
+    let _friend = infiltrate("friend", alice, &[], place).await;
+    mole.follows_to(before.epoch + 1).await;
+    alice.server.stop().await;
+    bob.server.restart().await;
+    bob.wake().await;
+    let mut feed = bob.events(None).await;
+
+    mole.intruder.meet(bob).await;
+    let event = mole.append(text_in(&place.channel, "from an epoch ahead"));
+    let ahead = mole.fresh(&[event]);
+    assert_eq!(mole.push(bob, &ahead).await, FrameOutcome::Stored);
+    assert_eq!(next_health(&mut feed).await, GroupHealth::Resyncing);
+    assert_eq!(health(bob, &place.space).await, (GroupHealth::Resyncing, before.epoch));
+    assert!(bob.texts(&place.channel).await.expect("history").is_empty(), "it cannot be read yet");
+
+    alice.server.restart().await;
+    alice.wake().await;
+    assert_eq!(next_health(&mut feed).await, GroupHealth::Ok);
+    assert_eq!(health(bob, &place.space).await, (GroupHealth::Ok, before.epoch + 1));
+    let world = same_world(&[alice, bob], &place.space, 1).await;
+    assert_eq!(world.texts(), ["from an epoch ahead"]);
+    assert_eq!(world.roster.len(), 4);
+}
+
+async fn next_health(feed: &mut Feed) -> GroupHealth {
+    feed.next_matching("the group's new health", |kind| match kind {
+        Kind::GroupHealth(changed) => Some(changed.health()),
+        _ => None,
+    })
+    .await
+}
+
+/// What the API says of a space's group: its health, and the epoch it is in.
+async fn health(person: &Person, space: &str) -> (GroupHealth, u64) {
+    let group = person.space(space).await.expect("the space").group.expect("its group");
+    (group.health(), group.epoch)
+}
