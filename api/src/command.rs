@@ -2,12 +2,14 @@
 //!
 //! Parses and dispatches; what a command does is elsewhere.
 
-use std::{ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::Write as _, path::PathBuf, pin::pin, process::ExitCode, time::Duration};
 
 use clap::{
     Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
     parser::ValueSource,
 };
+
+use tokio::time::timeout;
 
 use crate::{
     EXIT_USAGE,
@@ -15,6 +17,7 @@ use crate::{
     config::{Config, ServeArgs},
     fail, greeting, log,
     server::Server,
+    signals::StopSignals,
 };
 
 /// The longest life of a registration token.
@@ -109,48 +112,44 @@ async fn serve(flags: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::from(EXIT_USAGE), &error.to_string()),
     };
+    // Before anything is opened: a stop asked for from here on is one in order.
+    let mut signals = match StopSignals::new() {
+        Ok(signals) => signals,
+        Err(error) => return fail(ExitCode::FAILURE, &format!("cannot take signals: {error}")),
+    };
     log::init(&config.log);
     // Every peer and client is a descriptor; a low limit that cannot be raised is still a limit.
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "file descriptors"),
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
-    let server = match Server::bind(config.clone()).await {
-        Ok(server) => server,
-        Err(error) => return fail(ExitCode::FAILURE, &error.to_string()),
+    let mut starting = pin!(Server::bind(config.clone()));
+    let (bound, told_to_stop) = tokio::select! {
+        bound = &mut starting => (Ok(bound), false),
+        // Not dropped half-way: threads of databases that are being opened would run into the end of the process.
+        () = signals.received() => (timeout(config.server.shutdown_grace / 2, starting).await, true),
     };
-    if let Err(error) = greeting::print(&config, &server) {
+    let server = match bound {
+        Ok(Ok(server)) => server,
+        Ok(Err(error)) => return fail(ExitCode::FAILURE, &error.to_string()),
+        Err(_) => {
+            tracing::warn!("stopped before the start was complete");
+            return ExitCode::SUCCESS;
+        }
+    };
+    if told_to_stop {
+        server.shutdown();
+    } else if let Err(error) = greeting::print(&config, &server) {
         tracing::debug!(%error, "stdout is closed");
     }
     tokio::select! {
-        () = stop_signal() => server.shutdown(),
+        () = signals.received() => server.shutdown(),
         () = server.ended() => {}
     }
     match server.join().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
     }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn stop_signal() {
-    let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Without a handler the signal ends the process by itself.
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return interrupt.await };
-        tokio::select! {
-            () = interrupt => {}
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    interrupt.await;
 }
 
 async fn registration_token(flags: RegistrationTokenArgs) -> ExitCode {
