@@ -19,6 +19,7 @@ mod paging;
 mod peers;
 mod removed_member;
 mod server_behaviour;
+mod starting_and_stopping;
 mod stream;
 mod three_servers_talk;
 mod two_devices;

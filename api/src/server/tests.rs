@@ -23,8 +23,8 @@ struct Running {
 
 async fn start(tls: Option<TlsAcceptor>) -> Running {
     let (listener, address) = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let (_, routes) = with_standard_services(Routes::default()).unwrap();
     let (stopping, metrics) = (CancellationToken::new(), CallMetrics::default());
+    let (_, routes) = with_standard_services(Routes::default(), &stopping).unwrap();
     let serving = tokio::spawn(serve(routes, listener, tls, metrics.clone(), stopping.clone()));
     Running { address, stopping, serving, metrics }
 }
