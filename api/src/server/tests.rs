@@ -186,6 +186,16 @@ async fn garbage_gets_a_reason_and_the_server_lives() {
 }
 
 #[tokio::test]
+async fn a_compressed_request_is_refused_with_a_reason_and_what_is_understood() {
+    let server = start(None).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let answer = http1(stream, "POST", CHECK, &format!("{WEB}grpc-encoding: gzip\r\n"), &EMPTY).await;
+    assert!(answer.contains("grpc-status: 12\r\n"), "{answer}");
+    assert!(answer.contains("grpc-status-details-bin: "), "{answer}");
+    assert!(answer.contains("grpc-accept-encoding: identity"), "{answer}");
+}
+
+#[tokio::test]
 async fn metrics_are_served_on_their_own_port() {
     let server = start(None).await;
     let stream = TcpStream::connect(server.address).await.unwrap();
