@@ -17,6 +17,7 @@ pub(crate) mod reflection;
 pub(crate) mod refusal;
 pub(crate) mod server;
 pub(crate) mod stolen;
+pub(crate) mod terminal;
 pub(crate) mod wait;
 pub(crate) mod world;
 

@@ -7,6 +7,7 @@ mod away_and_back;
 mod bad_input;
 mod broken_disk;
 mod cli;
+mod command_line;
 mod crash;
 mod demo;
 mod hostile;

@@ -64,18 +64,21 @@ struct RegistrationTokenArgs {
 /// Reads the command line.
 ///
 /// # Errors
-/// The exit code: success after help or version, [`EXIT_USAGE`] after one line on stderr.
+/// The exit code: success after help or version; after one line on stderr the client's code for wrong usage
+/// where a client's command was meant, else [`EXIT_USAGE`].
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
-    try_parse(arguments).map_err(|error| match error.kind() {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    try_parse(&arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = error.print();
             ExitCode::SUCCESS
         }
+        _ if cli::is_meant(&arguments) => cli::refuse_usage(&arguments, &one_line(&error)),
         _ => fail(ExitCode::from(EXIT_USAGE), &one_line(&error)),
     })
 }
 
-fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+fn try_parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches_from(arguments)?;
     // Flags before a command would be taken for the default command's and silently do nothing.
     let misplaced = ServeArgs::augment_args(clap::Command::new("serve")).get_arguments().find_map(|flag| {
@@ -91,6 +94,9 @@ fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
 
 /// The reason alone, without usage and tips.
 fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing; see --help".to_owned();
+    }
     let text = error.to_string();
     let reason = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = reason.trim_start_matches("error:").split_whitespace().collect();
@@ -175,7 +181,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
-        try_parse(line.split(' ').map(OsString::from))
+        try_parse(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
@@ -213,7 +219,12 @@ mod tests {
 
     #[test]
     fn wrong_flags_are_one_line() {
-        for line in ["spacepanda --lisen x", "spacepanda --listen x", "spacepanda serve --token-idle soon"] {
+        for line in [
+            "spacepanda space",
+            "spacepanda --lisen x",
+            "spacepanda --listen x",
+            "spacepanda serve --token-idle soon",
+        ] {
             let text = one_line(&read(line).unwrap_err());
             assert!(!text.contains('\n') && text.contains("--"), "{text}");
         }
