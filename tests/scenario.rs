@@ -16,6 +16,7 @@ mod in_flight;
 mod join_by_link;
 mod negative_control;
 mod no_leaks;
+mod operators_choices;
 mod paging;
 mod peers;
 mod removed_member;
