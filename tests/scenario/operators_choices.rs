@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -159,6 +160,30 @@ async fn an_invite_that_only_this_machine_can_use_comes_with_a_warning() {
     let known = Server::plan("known").flags(&announce).start().await.sign_up("bob").await;
     let space = known.create_space("Garden").await.space_id;
     assert_eq!(known.invite_for(&space, 1).await.warning, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_does_not_name_the_address_and_a_directory_open_to_others_are_warned_of() {
+    let dir = TempDir::new().expect("a directory");
+    let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+    let serve = async |listen: &str| {
+        let mut command = program();
+        command.args(["serve", "--peer-listen", "/ip4/127.0.0.1/tcp/0", "--tls-self-signed", "--data-dir"]);
+        command.arg(&data).args(["--listen", listen]).stderr(fs::File::create(&log).expect("a log"));
+        first_line(command).await;
+        fs::read_to_string(&log).expect("the log")
+    };
+    let (unnamed, open) = ("does not name the address", "other users of this machine");
+    let said = serve("127.0.0.1:0").await;
+    assert!(!said.contains(unnamed) && !said.contains(open), "{said}");
+    let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&data.join("tls"))), (0o700, 0o700));
+
+    let said = serve("127.0.0.2:0").await;
+    assert!(said.contains(unnamed) && !said.contains(open), "{said}");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).expect("0755");
+    let said = serve("127.0.0.1:0").await;
+    assert!(!said.contains(unnamed) && said.contains(open), "{said}");
 }
 
 /// A certificate for `localhost` and its key, in files of this name.
