@@ -1,6 +1,6 @@
 //! The demo that a new user runs: three servers, three people, one kill, and it says what it saw.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use serde_json::Value;
 
@@ -69,7 +69,7 @@ fn demo(flags: &[&str]) -> Command {
 /// The processes that a process has started, whichever of its threads did.
 fn children(id: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
-    let lists = tasks.map(|task| fs::read_to_string(PathBuf::from(task.path()).join("children")));
+    let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")));
     let lists = lists.map(Result::unwrap_or_default);
     lists
         .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())

@@ -199,7 +199,7 @@ mod tests {
     fn peer_ids_are_told_from_other_texts() {
         let id = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
         assert_eq!(peer("p", id.to_owned()).unwrap(), id);
-        for bad in ["", "x", "/p2p/x", &id[1..], &"1".repeat(MAX_PEER_ID + 1)] {
+        for bad in ["", "x", "/p2p/x", id.trim_start_matches('1'), &"1".repeat(MAX_PEER_ID + 1)] {
             assert_eq!(refused_field(peer("p", bad.to_owned())), "p", "{bad}");
         }
     }
