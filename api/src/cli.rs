@@ -186,8 +186,15 @@ mod tests {
         {
             assert!(meant(line), "{line}");
         }
-        for line in ["x", "x --profile send", "x serve", "x --listen send", "x sned", "x -x send", "x --json"]
-        {
+        for line in [
+            "x",
+            "x --profile send",
+            "x serve",
+            "x --listen 127.0.0.1:1 send",
+            "x sned",
+            "x -x send",
+            "x --json",
+        ] {
             assert!(!meant(line), "{line}");
         }
     }
