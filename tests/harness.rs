@@ -18,6 +18,7 @@ pub(crate) mod refusal;
 pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod stolen;
+pub(crate) mod terminal;
 pub(crate) mod wait;
 pub(crate) mod world;
 

@@ -17,14 +17,14 @@ mod local_server;
 mod message;
 mod options;
 mod output;
-mod password;
 mod peer;
 mod resolve;
+mod secret;
 mod space;
 mod stage;
 mod status;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Args as _, Subcommand as _};
 
@@ -76,6 +76,33 @@ pub enum ClientCommand {
     Demo,
     /// Measure throughput, latency and memory beside the raw limits
     Bench(bench::Bench),
+}
+
+/// Whether these arguments, however wrong, are meant for a command of the client: the first that is no
+/// option names one.
+pub fn is_meant(arguments: &[OsString]) -> bool {
+    let parser = parser();
+    let takes_value = |option: &str| {
+        parser
+            .get_arguments()
+            .any(|known| known.get_long() == Some(option) && known.get_action().takes_values())
+    };
+    let mut words = arguments.iter().skip(1).map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--") {
+            Some(option) if takes_value(option) => drop(words.next()),
+            Some(_) => {}
+            None => return parser.find_subcommand(&*word).is_some(),
+        }
+    }
+    false
+}
+
+/// Says why the arguments cannot be read, as JSON where they ask for it.
+pub fn refuse_usage(arguments: &[OsString], why: &str) -> ExitCode {
+    let failure = Failure::usage(why);
+    Output::new(arguments.iter().any(|word| word == "--json")).failure(&failure);
+    failure.into()
 }
 
 /// Runs a client command and tells the shell how it went.
@@ -149,7 +176,27 @@ mod tests {
 
     #[test]
     fn the_help_ends_with_the_exit_codes() {
-        assert!(parser().render_help().to_string().trim_end().ends_with("a message not sent yet"));
+        assert!(parser().render_help().to_string().trim_end().ends_with("an unknown command"));
+    }
+
+    #[test]
+    fn a_command_is_recognised_behind_options_and_whatever_follows() {
+        let meant = |line: &str| is_meant(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        for line in ["x send", "x --json space", "x --profile serve read", "x --profile=p events --nonsense"]
+        {
+            assert!(meant(line), "{line}");
+        }
+        for line in [
+            "x",
+            "x --profile send",
+            "x serve",
+            "x --listen 127.0.0.1:1 send",
+            "x sned",
+            "x -x send",
+            "x --json",
+        ] {
+            assert!(!meant(line), "{line}");
+        }
     }
 
     #[test]

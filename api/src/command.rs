@@ -2,12 +2,14 @@
 //!
 //! Parses and dispatches; what a command does is elsewhere.
 
-use std::{ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, io::Write as _, path::PathBuf, pin::pin, process::ExitCode, time::Duration};
 
 use clap::{
     Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, error::ErrorKind,
     parser::ValueSource,
 };
+
+use tokio::time::timeout;
 
 use crate::{
     EXIT_USAGE,
@@ -15,6 +17,7 @@ use crate::{
     config::{Config, ServeArgs},
     fail, greeting, log,
     server::Server,
+    signals::StopSignals,
 };
 
 /// The longest life of a registration token.
@@ -61,18 +64,21 @@ struct RegistrationTokenArgs {
 /// Reads the command line.
 ///
 /// # Errors
-/// The exit code: success after help or version, [`EXIT_USAGE`] after one line on stderr.
+/// The exit code: success after help or version; after one line on stderr the client's code for wrong usage
+/// where a client's command was meant, else [`EXIT_USAGE`].
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
-    try_parse(arguments).map_err(|error| match error.kind() {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    try_parse(&arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = error.print();
             ExitCode::SUCCESS
         }
+        _ if cli::is_meant(&arguments) => cli::refuse_usage(&arguments, &one_line(&error)),
         _ => fail(ExitCode::from(EXIT_USAGE), &one_line(&error)),
     })
 }
 
-fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+fn try_parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches_from(arguments)?;
     // Flags before a command would be taken for the default command's and silently do nothing.
     let misplaced = ServeArgs::augment_args(clap::Command::new("serve")).get_arguments().find_map(|flag| {
@@ -88,6 +94,9 @@ fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
 
 /// The reason alone, without usage and tips.
 fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "a command is missing; see --help".to_owned();
+    }
     let text = error.to_string();
     let reason = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = reason.trim_start_matches("error:").split_whitespace().collect();
@@ -109,48 +118,44 @@ async fn serve(flags: &ServeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::from(EXIT_USAGE), &error.to_string()),
     };
+    // Before anything is opened: a stop asked for from here on is one in order.
+    let mut signals = match StopSignals::new() {
+        Ok(signals) => signals,
+        Err(error) => return fail(ExitCode::FAILURE, &format!("cannot take signals: {error}")),
+    };
     log::init(&config.log);
     // Every peer and client is a descriptor; a low limit that cannot be raised is still a limit.
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "file descriptors"),
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
-    let server = match Server::bind(config.clone()).await {
-        Ok(server) => server,
-        Err(error) => return fail(ExitCode::FAILURE, &error.to_string()),
+    let mut starting = pin!(Server::bind(config.clone()));
+    let (bound, told_to_stop) = tokio::select! {
+        bound = &mut starting => (Ok(bound), false),
+        // Not dropped half-way: threads of databases that are being opened would run into the end of the process.
+        () = signals.received() => (timeout(config.server.shutdown_grace / 2, starting).await, true),
     };
-    if let Err(error) = greeting::print(&config, &server) {
+    let server = match bound {
+        Ok(Ok(server)) => server,
+        Ok(Err(error)) => return fail(ExitCode::FAILURE, &error.to_string()),
+        Err(_) => {
+            tracing::warn!("stopped before the start was complete");
+            return ExitCode::SUCCESS;
+        }
+    };
+    if told_to_stop {
+        server.shutdown();
+    } else if let Err(error) = greeting::print(&config, &server) {
         tracing::debug!(%error, "stdout is closed");
     }
     tokio::select! {
-        () = stop_signal() => server.shutdown(),
+        () = signals.received() => server.shutdown(),
         () = server.ended() => {}
     }
     match server.join().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
     }
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn stop_signal() {
-    let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Without a handler the signal ends the process by itself.
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return interrupt.await };
-        tokio::select! {
-            () = interrupt => {}
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    interrupt.await;
 }
 
 async fn registration_token(flags: RegistrationTokenArgs) -> ExitCode {
@@ -176,7 +181,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Cli, clap::Error> {
-        try_parse(line.split(' ').map(OsString::from))
+        try_parse(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]
@@ -214,7 +219,12 @@ mod tests {
 
     #[test]
     fn wrong_flags_are_one_line() {
-        for line in ["spacepanda --lisen x", "spacepanda --listen x", "spacepanda serve --token-idle soon"] {
+        for line in [
+            "spacepanda space",
+            "spacepanda --lisen x",
+            "spacepanda --listen x",
+            "spacepanda serve --token-idle soon",
+        ] {
             let text = one_line(&read(line).unwrap_err());
             assert!(!text.contains('\n') && text.contains("--"), "{text}");
         }

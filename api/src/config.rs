@@ -66,7 +66,7 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Serve other machines without TLS.
     pub allow_plaintext: bool,
-    /// How long stopping may take, all in all; at most 10 s.
+    /// How long stopping may take, all in all; at most 9 s, so that the process is gone within 10.
     #[serde(with = "humantime_serde")]
     pub shutdown_grace: Duration,
 }
@@ -220,8 +220,8 @@ impl Config {
                  --tls-self-signed, or say --allow-plaintext if something else encrypts",
             );
         }
-        if !(Duration::from_secs(1)..=Duration::from_secs(10)).contains(&self.server.shutdown_grace) {
-            return refuse("server.shutdown_grace is from 1s to 10s");
+        if !(Duration::from_secs(1)..=Duration::from_secs(9)).contains(&self.server.shutdown_grace) {
+            return refuse("server.shutdown_grace is from 1s to 9s");
         }
         if self.accounts.token_idle < Duration::from_secs(1) {
             return refuse("accounts.token_idle is at least 1s");
@@ -355,6 +355,17 @@ mod tests {
         assert!(matches!(load(open, &ServeArgs::default()), Err(ConfigError::Refused(_))));
         for allowed in ["allow_plaintext = true", "[tls]\nself_signed = true", "[tls]\ncert='c'\nkey='k'"] {
             assert!(load(&format!("{open}{allowed}"), &ServeArgs::default()).is_ok(), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn stopping_leaves_a_second_of_the_promised_ten() {
+        let grace = |span: &str| load(&format!("[server]\nshutdown_grace = '{span}'"), &ServeArgs::default());
+        for allowed in ["1s", "9s"] {
+            assert!(grace(allowed).is_ok(), "{allowed}");
+        }
+        for refused in ["999ms", "9s 1ms", "10s"] {
+            assert!(matches!(grace(refused), Err(ConfigError::Refused(_))), "{refused}");
         }
     }
 

@@ -1,19 +1,16 @@
 //! What the server says on stdout when it is up. Addresses and advice, never secrets.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 
 use crate::{config::Config, server::Server};
 
-/// Prints where the server listens: a line for scripts, and on a terminal what to do next.
+/// Prints where the server listens, what to do next and how to stop. Scripts take the first line, whose
+/// form stays.
 ///
 /// # Errors
 /// When stdout cannot be written.
 pub(crate) fn print(config: &Config, server: &Server) -> io::Result<()> {
-    let stdout = io::stdout();
-    write(&mut stdout.lock(), stdout.is_terminal(), config, server)
-}
-
-fn write(out: &mut impl Write, human: bool, config: &Config, server: &Server) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     let address = server.address();
     writeln!(out, "listening on {address}")?;
     if let Some(metrics) = server.metrics_address() {
@@ -22,15 +19,9 @@ fn write(out: &mut impl Write, human: bool, config: &Config, server: &Server) ->
     if let Some(fingerprint) = server.fingerprint() {
         writeln!(out, "certificate SHA-256 {fingerprint}")?;
     }
-    if human {
-        writeln!(out, "\nYour data is in {}", config.server.data_dir.display())?;
-        writeln!(
-            out,
-            "Next, in another terminal: spacepanda signup alice{}",
-            client_options(config, server)
-        )?;
-        writeln!(out, "Stop with Ctrl-C.")?;
-    }
+    writeln!(out, "\nYour data is in {}", config.server.data_dir.display())?;
+    writeln!(out, "Next, in another terminal: spacepanda signup alice{}", client_options(config, server))?;
+    writeln!(out, "Stop with Ctrl-C.")?;
     out.flush()
 }
 

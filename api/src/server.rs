@@ -5,6 +5,7 @@
 
 mod accept;
 mod calls;
+mod ending;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::service::Routes;
+use tonic::service::{LayerExt as _, Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
@@ -26,7 +27,7 @@ use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 use crate::{
     config::{Config, ConfigError},
     metrics::{self, CallMetrics},
-    service::Api,
+    service::{self, Api},
     tls::{self, Tls, TlsError},
 };
 use accept::Connection;
@@ -89,22 +90,30 @@ impl Server {
     /// [`ServerError`] when an address is taken, TLS files are unusable, or the data directory
     /// cannot be opened. Nothing is left running then.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
+        // First: only with its lock is the data directory ours to write into, and who starts a second server
+        // by mistake is told that, not that its port is taken.
+        let metrics = Metrics::default();
+        let home = Home::open(home_config(&config)?, metrics.clone()).await?;
+        match Self::open_to_clients(&config, Arc::clone(&home), metrics).await {
+            Ok(server) => Ok(server),
+            Err(error) => {
+                home.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_to_clients(
+        config: &Config,
+        home: Arc<Home>,
+        core_metrics: Metrics,
+    ) -> Result<Self, ServerError> {
+        let tls = tls::load(config)?;
         let (listener, address) = listen(config.server.listen).await?;
         let metrics_listener = match config.metrics.listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let core_metrics = Metrics::default();
-        let home = Home::open(home_config(&config)?, core_metrics.clone()).await?;
-        // After the home is open: only then is the data directory ours to write into.
-        let tls = match tls::load(&config) {
-            Ok(tls) => tls,
-            Err(error) => {
-                home.shutdown().await;
-                return Err(error.into());
-            }
-        };
-
         let asked_to_stop = CancellationToken::new();
         let stopping = asked_to_stop.child_token();
         let streams = TaskTracker::new();
@@ -116,7 +125,8 @@ impl Server {
             streams.clone(),
             config.server.listen.ip().is_loopback(),
         );
-        let (health, routes) = with_standard_services(api.routes())?;
+        let (health, routes) = with_standard_services(api.routes(), &stopping)?;
+        report(&health, ServingStatus::Serving).await;
         let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.config)));
         let serving = tokio::spawn(serve(routes, listener, acceptor, calls.clone(), stopping.clone()));
         let metrics_address = metrics_listener.map(|(listener, address)| {
@@ -170,7 +180,7 @@ impl Server {
     pub async fn join(mut self) -> Result<(), ServerError> {
         self.stopping.cancelled().await;
         tracing::info!("stopping");
-        self.health.set_service_status("", ServingStatus::NotServing).await;
+        report(&self.health, ServingStatus::NotServing).await;
         let drain = self.grace / 2;
         self.streams.close();
         let drained = timeout(drain, async {
@@ -204,8 +214,18 @@ fn home_config(config: &Config) -> Result<HomeConfig, ConfigError> {
     })
 }
 
-/// Adds health and both versions of reflection.
-fn with_standard_services(routes: Routes) -> Result<(HealthReporter, Routes), ServerError> {
+/// Tells whoever asks for the health of the server, or of one of its services.
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for service in std::iter::once("").chain(service::NAMES) {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// Adds health and both versions of reflection, whose streams end when the server stops.
+fn with_standard_services(
+    routes: Routes,
+    stopping: &CancellationToken,
+) -> Result<(HealthReporter, Routes), ServerError> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let describe = || {
         tonic_reflection::server::Builder::configure()
@@ -214,7 +234,11 @@ fn with_standard_services(routes: Routes) -> Result<(HealthReporter, Routes), Se
     };
     let v1 = describe().build_v1().map_err(|_| ServerError::Reflection)?;
     let v1alpha = describe().build_v1alpha().map_err(|_| ServerError::Reflection)?;
-    Ok((reporter, routes.add_service(health).add_service(v1).add_service(v1alpha)))
+    let routes = routes
+        .add_service(ending::layer(stopping.clone()).named_layer(health))
+        .add_service(ending::layer(stopping.clone()).named_layer(v1))
+        .add_service(ending::layer(stopping.clone()).named_layer(v1alpha));
+    Ok((reporter, routes))
 }
 
 async fn serve(

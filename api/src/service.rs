@@ -18,7 +18,7 @@ use spacepanda_proto::api::v1::{
     space_service_server::SpaceServiceServer,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Request, Response, Status, metadata::MetadataMap, service::Routes};
+use tonic::{Request, Response, Status, metadata::MetadataMap, server::NamedService as _, service::Routes};
 
 use crate::status::Refusal;
 use stream::Streams;
@@ -28,6 +28,15 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 
 /// The longest thing that could be a token, in bytes; real ones have 43.
 const MAX_TOKEN: usize = 128;
+
+/// The services' full names, as health and reflection have them.
+pub(crate) const NAMES: [&str; 5] = [
+    AuthServiceServer::<Api>::NAME,
+    SpaceServiceServer::<Api>::NAME,
+    MessageServiceServer::<Api>::NAME,
+    EventServiceServer::<Api>::NAME,
+    NetworkServiceServer::<Api>::NAME,
+];
 
 type Answer<T> = Result<Response<T>, Status>;
 

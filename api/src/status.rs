@@ -116,6 +116,12 @@ impl Refusal {
         Self::new(Code::InvalidArgument, "REQUEST_MALFORMED", text)
     }
 
+    /// The request is compressed.
+    pub(crate) fn compressed() -> Self {
+        let text = "compressed requests are not supported";
+        Self::new(Code::Unimplemented, "COMPRESSION_UNSUPPORTED", text)
+    }
+
     /// No service has this method.
     pub(crate) fn unknown_method() -> Self {
         Self::new(Code::Unimplemented, "METHOD_UNKNOWN", "this server has no such method")

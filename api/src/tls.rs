@@ -3,13 +3,18 @@
 //! Never prints or logs a key.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::{
+    client::verify_server_name,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    server::ParsedCertificate,
+};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -60,6 +65,13 @@ pub(crate) fn load(config: &Config) -> Result<Option<Tls>, TlsError> {
         if !(cert.is_file() && key.is_file()) {
             make(&cert, &key, names(config))?;
         }
+        let own = config.server.listen.ip();
+        if !own.is_unspecified() && !names_address(&cert, own)? {
+            tracing::warn!(
+                "the kept certificate does not name the address listened on: clients that connect by it refuse \
+                 the server; remove tls/ from the data directory to have a new one made, which they must be given"
+            );
+        }
         return read(&cert, &key).map(Some);
     }
     match (&config.tls.cert, &config.tls.key) {
@@ -84,7 +96,7 @@ fn read(cert: &Path, key: &Path) -> Result<Tls, TlsError> {
 fn make(cert: &Path, key: &Path, names: Vec<String>) -> Result<(), TlsError> {
     let made = rcgen::generate_simple_self_signed(names)?;
     let directory = cert.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(|error| file(directory, &error))?;
+    private_directory(directory).map_err(|error| file(directory, &error))?;
     let secret = Zeroizing::new(made.signing_key.serialize_pem());
     write_private(key, secret.as_bytes()).map_err(|error| file(key, &error))?;
     write_private(cert, made.cert.pem().as_bytes()).map_err(|error| file(cert, &error))
@@ -94,10 +106,25 @@ fn make(cert: &Path, key: &Path, names: Vec<String>) -> Result<(), TlsError> {
 fn names(config: &Config) -> Vec<String> {
     let mut names: Vec<_> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     let own = config.server.listen.ip();
-    if !own.is_unspecified() && !own.is_loopback() {
+    if !own.is_unspecified() && !names.contains(&own.to_string()) {
         names.push(own.to_string());
     }
     names
+}
+
+/// Whether clients that connect by this address accept the certificate.
+fn names_address(cert: &Path, address: IpAddr) -> Result<bool, TlsError> {
+    let own = CertificateDer::from_pem_file(cert).map_err(|error| file(cert, &error))?;
+    let own = ParsedCertificate::try_from(&own)?;
+    Ok(verify_server_name(&own, &ServerName::IpAddress(address.into())).is_ok())
+}
+
+fn private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -153,14 +180,31 @@ mod tests {
         assert_eq!(first.config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
     }
 
+    #[test]
+    fn a_kept_certificate_names_the_address_that_it_was_made_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = self_signed(directory.path());
+        config.server.listen = "192.0.2.7:0".parse().unwrap();
+        load(&config).unwrap();
+        let cert = self_signed_path(&config).unwrap();
+        let named = |address: &str| names_address(&cert, address.parse().unwrap()).unwrap();
+        for known in ["192.0.2.7", "127.0.0.1", "::1"] {
+            assert!(named(known), "{known}");
+        }
+        for unknown in ["192.0.2.8", "127.0.0.2", "::2"] {
+            assert!(!named(unknown), "{unknown}");
+        }
+    }
+
     #[cfg(unix)]
     #[test]
     fn the_key_is_for_its_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         load(&self_signed(directory.path())).unwrap();
-        let key = fs::metadata(directory.path().join("tls/key.pem")).unwrap();
-        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+        let mode =
+            |path: &str| fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("tls"), mode("tls/key.pem"), mode("tls/cert.pem")), (0o700, 0o600, 0o600));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use prost::Message as _;
 use prost_types::FileDescriptorProto;
-use tonic::{Status, transport::Channel};
+use tokio_stream::StreamExt as _;
+use tonic::{Status, Streaming, transport::Channel};
 use tonic_reflection::pb::{v1, v1alpha};
 
 /// Every method of a service, as `/package.Service/Method`.
@@ -68,6 +69,18 @@ pub(crate) async fn services_by_alpha(channel: &Channel) -> Result<BTreeSet<Stri
         }
         _ => Err(Status::not_found("no list")),
     }
+}
+
+/// A conversation that the client leaves open after its first question.
+///
+/// # Errors
+/// What the server answered.
+pub(crate) async fn open(channel: &Channel) -> Result<Streaming<v1::ServerReflectionResponse>, Status> {
+    let asked = v1::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1::ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let questions = tokio_stream::once(request).chain(tokio_stream::pending());
+    Ok(client.server_reflection_info(questions).await?.into_inner())
 }
 
 async fn ask(

@@ -34,6 +34,7 @@ pub(crate) struct Plan {
     variables: Vec<(String, PathBuf)>,
     seat: Option<(Arc<Board>, usize)>,
     ignores_file_limits: bool,
+    everywhere: bool,
 }
 
 impl Plan {
@@ -59,6 +60,12 @@ impl Plan {
         let announce = format!("/ip4/127.0.0.1/tcp/{}", board.proxy_port(seat));
         self.seat = Some((board, seat));
         self.flags(&["--announce", &announce])
+    }
+
+    /// Listens on every address of the machine, in plaintext: other rules hold there than on loopback.
+    pub(crate) fn everywhere(mut self) -> Self {
+        self.everywhere = true;
+        self.flags(&["--allow-plaintext"])
     }
 
     /// Lets a write beyond [`Server::limit_files`] fail, as on a full disk, instead of ending the process.
@@ -118,6 +125,11 @@ impl Server {
             .connect_lazy()
     }
 
+    /// The process id.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process().child.as_ref().expect("a process").id()
+    }
+
     /// The data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.0.dir.path().join("data")
@@ -168,8 +180,13 @@ impl Server {
 
     /// SIGTERM; it must exit 0 within 10 s.
     pub(crate) async fn stop(&self) {
+        self.stop_within(STOP_WITHIN).await;
+    }
+
+    /// SIGTERM; it must exit 0 in this time.
+    pub(crate) async fn stop_within(&self, deadline: Duration) {
         self.signal("TERM");
-        let status = self.exit_within(STOP_WITHIN).await;
+        let status = self.exit_within(deadline).await;
         assert_eq!(status.code(), Some(0), "{} after SIGTERM", self.0.plan.name);
     }
 
@@ -210,7 +227,7 @@ impl Server {
 
     /// From now on no file of the running server may grow beyond this many bytes; `None` lifts it.
     pub(crate) fn limit_files(&self, bytes: Option<u64>) {
-        let id = self.process().child.as_ref().expect("a process").id().to_string();
+        let id = self.process_id().to_string();
         let limit = bytes.map_or_else(|| "unlimited".into(), |bytes| bytes.to_string());
         let limit = format!("--fsize={limit}:unlimited");
         let status = Command::new("prlimit").args(["--pid", &id, &limit]).status();
@@ -221,7 +238,7 @@ impl Server {
     }
 
     fn signal(&self, signal: &str) {
-        let id = self.process().child.as_ref().expect("a process").id();
+        let id = self.process_id();
         // The shell's own kill: no machine is without it, and no unsafe call is needed.
         let status = Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status();
         assert!(status.expect("sh").success(), "SIG{signal}");
@@ -244,7 +261,8 @@ impl Server {
     async fn spawn_with(&self, flags: &[&str]) {
         let known = self.process().address;
         let printed_before = self.printed().len();
-        let mut command = serve(&self.data_dir(), known);
+        let everywhere = self.0.plan.everywhere.then_some(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let mut command = serve(&self.data_dir(), known.or(everywhere));
         command.args(&self.0.plan.flags).args(flags).envs(self.0.plan.variables.iter().cloned());
         if self.0.plan.ignores_file_limits {
             command = ignoring_file_limits(&command);

@@ -1,16 +1,6 @@
 //! The command line client, as a script uses it: two people on two servers, JSON, exit codes.
 
-use std::process::Output;
-
-use serde_json::Value;
-use tempfile::TempDir;
-
-use crate::harness::{
-    PASSWORD, Server,
-    server::{ends_within, free_port, program},
-    wait::{DEADLINE, when},
-    wait_until,
-};
+use crate::harness::{Server, server::free_port, terminal::Terminal, wait::when, wait_until};
 
 /// Exit codes that scripts rely on.
 const NOT_LOGGED_IN: i32 = 3;
@@ -26,7 +16,7 @@ async fn two_people_meet_and_talk_from_the_command_line() {
     let alices = alice.json(&["signup", "alice", "--display-name", "Alice"]).await;
     assert_eq!(alices["username"], "alice");
     assert!(!alices.to_string().contains("session_token"), "the token goes to the credentials file only");
-    alice.is_private();
+    is_private(&alice);
     bob.json(&["signup", "bob"]).await;
     assert_eq!(bob.json(&["whoami"]).await["username"], "bob");
 
@@ -80,63 +70,17 @@ async fn failures_have_exit_codes_and_say_what_happened() {
 
     home.stop().await;
     alice.fails(&["space", "list"], UNREACHABLE).await;
-    let nobody = Terminal { server: format!("http://{}", free_port()), config: alice.config };
+    let nobody = alice.moved_to(format!("http://{}", free_port()));
     nobody.fails(&["login", "alice"], UNREACHABLE).await;
 }
 
-/// A shell of one person.
-struct Terminal {
-    server: String,
-    config: TempDir,
-}
-
-impl Terminal {
-    fn at(server: &Server) -> Self {
-        let config = tempfile::tempdir().expect("a directory");
-        Self { server: format!("http://{}", server.address()), config }
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = program();
-        command.args(arguments).arg("--json").env("SPACEPANDA_SERVER", &self.server);
-        command.env("SPACEPANDA_CONFIG_DIR", self.config.path()).env("SPACEPANDA_PASSWORD", PASSWORD);
-        ends_within(DEADLINE, command).await
-    }
-
-    /// The JSON that a command prints when it succeeds.
-    async fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.run(arguments).await;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {:?} {said}", output.status);
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
-    }
-
-    /// The JSON on standard error of a command that must fail with this code.
-    async fn fails(&self, arguments: &[&str], code: i32) -> Value {
-        let output = self.run(arguments).await;
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
-        assert!(output.stdout.is_empty(), "a failure prints nothing to standard output");
-        serde_json::from_slice(&output.stderr).unwrap_or_else(|error| panic!("{arguments:?}: {error} {said}"))
-    }
-
-    async fn reads(&self, text: &str) {
-        wait_until(&format!("{text:?} to be read"), async || {
-            let page = self.json(&["read", "Garden/general"]).await;
-            let messages = page["messages"].as_array().ok_or("no messages")?;
-            when(messages.iter().any(|message| message["text"] == text), page)
-        })
-        .await;
-    }
-
-    /// The login is in files that nobody else can read.
-    fn is_private(&self) {
-        use std::os::unix::fs::PermissionsExt as _;
-        let files: Vec<_> = std::fs::read_dir(self.config.path()).expect("readable").flatten().collect();
-        assert!(!files.is_empty(), "a login was stored");
-        for file in files.iter().filter(|file| file.path().is_file()) {
-            let mode = file.metadata().expect("metadata").permissions().mode();
-            assert_eq!(mode & 0o077, 0, "{:?}", file.file_name());
-        }
+/// The login is in files that nobody else can read.
+fn is_private(terminal: &Terminal) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let files: Vec<_> = std::fs::read_dir(terminal.config_dir()).expect("readable").flatten().collect();
+    assert!(!files.is_empty(), "a login was stored");
+    for file in files.iter().filter(|file| file.path().is_file()) {
+        let mode = file.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}", file.file_name());
     }
 }

@@ -15,10 +15,7 @@ async fn a_message_that_could_not_be_sealed_goes_out_when_there_is_room_again() 
     for number in 0..TEXTS {
         alice.send(&place.channel, &format!("{number} {}", "x".repeat(LONG))).await;
     }
-    if !alice.server.limit_files(Some(LIMIT)) {
-        eprintln!("SKIPPED: prlimit (util-linux) is missing, the disk cannot be made full");
-        return;
-    }
+    alice.server.limit_files(Some(LIMIT));
     cluster.heal(&alice, &bob);
     wait_until("sealing to fail", async || {
         let log = alice.server.log();
@@ -26,6 +23,6 @@ async fn a_message_that_could_not_be_sealed_goes_out_when_there_is_room_again() 
     })
     .await;
     assert!(bob.history(&place.channel).await.expect("history").is_empty());
-    assert!(alice.server.limit_files(None));
+    alice.server.limit_files(None);
     same_world(&[&alice, &bob], &place.space, TEXTS).await;
 }

@@ -13,7 +13,7 @@ use super::{
     credentials::{Login, Token},
     failure::{Failure, FailureKind, Outcome},
     output::{Output, bold, printable_line},
-    password::{self, Purpose},
+    secret::{self, Purpose},
 };
 
 /// Arguments of `signup`.
@@ -27,9 +27,10 @@ pub struct Signup {
     /// What this login is called in the list of logins
     #[arg(long, default_value = "command line")]
     device_name: String,
-    /// From the server's operator, where registration is not open
-    #[arg(long, default_value = "", env = "SPACEPANDA_REGISTRATION_TOKEN", hide_env_values = true)]
-    registration_token: String,
+    /// File with the registration token that the server's operator gave out, where registration is not open;
+    /// else the environment's SPACEPANDA_REGISTRATION_TOKEN
+    #[arg(long, value_name = "FILE")]
+    registration_token_file: Option<PathBuf>,
     /// Read the password from the first line of standard input
     #[arg(long)]
     password_stdin: bool,
@@ -61,14 +62,15 @@ pub struct LogOut {
 /// # Errors
 /// When the server refuses, or the login cannot be stored.
 pub(super) async fn signup(caller: &Caller, out: Output, args: Signup) -> Result<Outcome, Failure> {
+    let registration_token = secret::registration_token(args.registration_token_file.as_deref())?;
     let client = caller.connect().await?;
-    let password = password::obtain(args.password_stdin, Purpose::Choose)?;
+    let password = secret::password(args.password_stdin, Purpose::Choose)?;
     let request = api::CreateProfileRequest {
         username: args.name,
         password: password.to_string(),
         display_name: args.display_name,
         device_name: args.device_name,
-        registration_token: args.registration_token,
+        registration_token: registration_token.to_string(),
         request_id: Uuid::new_v4().to_string(),
     };
     let call = || async { client.auth().create_profile(request.clone()).await };
@@ -85,7 +87,7 @@ pub(super) async fn signup(caller: &Caller, out: Output, args: Signup) -> Result
 /// When the server refuses, or the login cannot be stored.
 pub(super) async fn login(caller: &Caller, out: Output, args: LogIn) -> Result<Outcome, Failure> {
     let client = caller.connect().await?;
-    let password = password::obtain(args.password_stdin, Purpose::Enter)?;
+    let password = secret::password(args.password_stdin, Purpose::Enter)?;
     let request = api::UnlockRequest {
         username: args.name,
         password: password.to_string(),

@@ -17,8 +17,9 @@ Exit codes:
   3  not logged in, or wrong credentials
   4  not found
   5  the server cannot be reached
-  6  refused as things stand: it exists already, expired, or is not allowed in this state
-  7  accepted but not complete yet: a join that waits for the inviter, a message not sent yet";
+  6  refused as things stand: it exists already, expired, or is not allowed to you or in this state
+  7  accepted but not complete yet: a join that waits for the inviter, a message not sent yet
+ 64  wrong usage or configuration of the server's commands, or an unknown command";
 
 /// The domain of the server's own error details.
 const ERROR_DOMAIN: &str = "spacepanda";
@@ -200,12 +201,13 @@ fn kind_of(code: Code) -> FailureKind {
         Code::InvalidArgument | Code::OutOfRange => FailureKind::Usage,
         Code::Unauthenticated => FailureKind::NotLoggedIn,
         Code::NotFound => FailureKind::NotFound,
-        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => FailureKind::Refused,
+        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted | Code::PermissionDenied => {
+            FailureKind::Refused
+        }
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
         | Code::DeadlineExceeded
-        | Code::PermissionDenied
         | Code::ResourceExhausted
         | Code::Unimplemented
         | Code::Internal
@@ -260,7 +262,7 @@ mod tests {
             (Code::AlreadyExists, 6),
             (Code::FailedPrecondition, 6),
             (Code::Internal, 1),
-            (Code::PermissionDenied, 1),
+            (Code::PermissionDenied, 6),
             (Code::ResourceExhausted, 1),
         ];
         for (code, expected) in table {

@@ -16,6 +16,9 @@ use tower::{Layer, Service};
 
 use crate::{metrics::CallMetrics, status::Refusal};
 
+/// The header that lists what a server decompresses.
+const ACCEPTED: &str = "grpc-accept-encoding";
+
 /// Makes [`Calls`].
 #[derive(Clone)]
 pub(super) struct CallsLayer {
@@ -74,11 +77,14 @@ fn code(headers: &HeaderMap) -> Code {
     headers.get(Status::GRPC_STATUS).map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
 }
 
-fn with_reason(response: Response<Body>) -> Response<Body> {
-    match framework_refusal(response.headers()) {
-        Some(refusal) => Status::from(refusal).into_http(),
-        None => response,
+fn with_reason(mut response: Response<Body>) -> Response<Body> {
+    let Some(refusal) = framework_refusal(response.headers()) else { return response };
+    let mut told: Response<Body> = Status::from(refusal).into_http();
+    // What the client may use instead.
+    if let Some(accepted) = response.headers_mut().remove(ACCEPTED) {
+        told.headers_mut().insert(ACCEPTED, accepted);
     }
+    told
 }
 
 /// Our own refusals always have details, the framework's never.
@@ -90,6 +96,8 @@ fn framework_refusal(headers: &HeaderMap) -> Option<Refusal> {
     match status.code() {
         Code::OutOfRange => Some(Refusal::too_large()),
         Code::Unimplemented if status.message().is_empty() => Some(Refusal::unknown_method()),
+        // Nothing else is refused with it and a text.
+        Code::Unimplemented => Some(Refusal::compressed()),
         // Before a handler runs it means a request cut short, wrongly framed or not decodable.
         Code::Internal => Some(Refusal::malformed()),
         _ => None,
@@ -113,6 +121,8 @@ mod tests {
         let large = Status::out_of_range("Error, decoded message length too large");
         assert_eq!(reason(large).as_deref(), Some("REQUEST_TOO_LARGE"));
         assert_eq!(reason(Status::unimplemented("")).as_deref(), Some("METHOD_UNKNOWN"));
+        let compressed = Status::unimplemented("Content is compressed with `gzip` which isn't supported");
+        assert_eq!(reason(compressed).as_deref(), Some("COMPRESSION_UNSUPPORTED"));
         let garbage = Status::internal("failed to decode Protobuf message: invalid tag");
         assert_eq!(reason(garbage).as_deref(), Some("REQUEST_MALFORMED"));
     }
@@ -122,7 +132,6 @@ mod tests {
         let ours = Refusal::from(spacepanda_core::store::StoreError::Database);
         assert_eq!(reason(ours.into()).as_deref(), Some("INTERNAL"));
         assert_eq!(reason(Refusal::private_channels().into()).as_deref(), Some("PRIVATE_CHANNELS"));
-        assert_eq!(reason(Status::unimplemented("compressed")), None);
         assert_eq!(code(Status::not_found("x").into_http::<Body>().headers()), Code::NotFound);
         assert_eq!(code(&HeaderMap::new()), Code::Ok);
     }

@@ -23,8 +23,8 @@ struct Running {
 
 async fn start(tls: Option<TlsAcceptor>) -> Running {
     let (listener, address) = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let (_, routes) = with_standard_services(Routes::default()).unwrap();
     let (stopping, metrics) = (CancellationToken::new(), CallMetrics::default());
+    let (_, routes) = with_standard_services(Routes::default(), &stopping).unwrap();
     let serving = tokio::spawn(serve(routes, listener, tls, metrics.clone(), stopping.clone()));
     Running { address, stopping, serving, metrics }
 }
@@ -183,6 +183,16 @@ async fn garbage_gets_a_reason_and_the_server_lives() {
     assert!(http1(stream, "GET", "/", "", &[]).await.starts_with("http/1.1 4"));
     let stream = TcpStream::connect(server.address).await.unwrap();
     assert!(http1(stream, "POST", CHECK, WEB, &EMPTY).await.contains("grpc-status:0"));
+}
+
+#[tokio::test]
+async fn a_compressed_request_is_refused_with_a_reason_and_what_is_understood() {
+    let server = start(None).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let answer = http1(stream, "POST", CHECK, &format!("{WEB}grpc-encoding: gzip\r\n"), &EMPTY).await;
+    assert!(answer.contains("grpc-status: 12\r\n"), "{answer}");
+    assert!(answer.contains("grpc-status-details-bin: "), "{answer}");
+    assert!(answer.contains("grpc-accept-encoding: identity"), "{answer}");
 }
 
 #[tokio::test]

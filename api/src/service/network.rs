@@ -16,7 +16,7 @@ impl NetworkService for Api {
         request: Request<wire::ConnectPeerRequest>,
     ) -> Answer<wire::ConnectPeerResponse> {
         let session = self.session(&request).await?;
-        let address = field::opaque("peer_address", request.into_inner().peer_address)?;
+        let address = field::opaque("ADDRESS_INVALID", "peer_address", request.into_inner().peer_address)?;
         let peer = session.connect_peer(&address).await.map_err(Refusal::from)?;
         let round_trip_ms = peer.round_trip_ms.unwrap_or_default();
         Ok(Response::new(wire::ConnectPeerResponse { peer_id: peer.peer_id, round_trip_ms }))
@@ -27,7 +27,7 @@ impl NetworkService for Api {
         request: Request<wire::DisconnectPeerRequest>,
     ) -> Answer<wire::DisconnectPeerResponse> {
         let session = self.session(&request).await?;
-        let peer_id = field::opaque("peer_id", request.into_inner().peer_id)?;
+        let peer_id = field::peer("peer_id", request.into_inner().peer_id)?;
         session.disconnect_peer(&peer_id).await.map_err(Refusal::from)?;
         Ok(Response::new(wire::DisconnectPeerResponse {}))
     }

@@ -243,7 +243,7 @@ impl<S: Source> Feeder<S> {
             () = tokio::time::sleep(self.pace.keep_alive) => {
                 // An open stream is use of its token, and may be the only one.
                 self.source.check_token().await?;
-                self.send(event::keep_alive()).await
+                self.send(event::keep_alive(self.after)).await
             }
         }
     }

@@ -93,9 +93,9 @@ pub(crate) fn caught_up(seq: u64) -> wire::Event {
     now(seq, Kind::CaughtUp(wire::CaughtUp { seq }))
 }
 
-/// Nothing happened, and the stream is alive.
-pub(crate) fn keep_alive() -> wire::Event {
-    now(0, Kind::KeepAlive(wire::KeepAlive {}))
+/// Nothing happened after `seq`, and the stream is alive.
+pub(crate) fn keep_alive(seq: u64) -> wire::Event {
+    now(seq, Kind::KeepAlive(wire::KeepAlive {}))
 }
 
 fn now(seq: u64, kind: Kind) -> wire::Event {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn only_caught_up_moves_the_cursor() {
-        assert_eq!([feed_reset(7).seq, caught_up(7).seq, keep_alive().seq], [0, 7, 0]);
+    fn what_is_no_row_repeats_the_cursor() {
+        assert_eq!([feed_reset(7).seq, caught_up(7).seq, keep_alive(7).seq], [0, 7, 7]);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use spacepanda_core::id::{AccountId, EventId};
+use spacepanda_core::{
+    id::{AccountId, EventId},
+    router::PeerId,
+};
 use uuid::Uuid;
 
 use crate::status::Refusal;
@@ -15,6 +18,8 @@ const MAX_DESCRIPTION: usize = 1000;
 const MAX_TEXT: usize = 32 * 1024;
 /// Bytes of a link, address or other opaque text; far above any real one.
 const MAX_OPAQUE: usize = 16 * 1024;
+/// Bytes of a peer id in text; real ones have about 50.
+const MAX_PEER_ID: usize = 128;
 
 type Checked<T> = Result<T, Refusal>;
 
@@ -94,13 +99,23 @@ pub(crate) fn text(field: &'static str, text: String) -> Checked<String> {
     }
 }
 
-/// Text that the core takes apart itself, such as a link: here only not absurdly long.
-pub(crate) fn opaque(field: &'static str, text: String) -> Checked<String> {
+/// Text that the core takes apart itself, such as a link: here only not absurdly long. `reason` is the one
+/// that the core's refusal has too.
+pub(crate) fn opaque(reason: &'static str, field: &'static str, text: String) -> Checked<String> {
     match text.len() {
-        0 => Err(Refusal::field(field, "is empty")),
+        0 => Err(Refusal::bad_field(reason, field, "is empty")),
         1..=MAX_OPAQUE => Ok(text),
-        _ => Err(Refusal::field(field, "is too long")),
+        _ => Err(Refusal::bad_field(reason, field, "is too long")),
     }
+}
+
+/// The id of a peer, in libp2p's text form.
+pub(crate) fn peer(field: &'static str, text: String) -> Checked<String> {
+    // Decoding takes the square of the length.
+    if text.len() <= MAX_PEER_ID && PeerId::parse(&text).is_ok() {
+        return Ok(text);
+    }
+    Err(Refusal::field(field, "is not a peer id"))
 }
 
 /// A span between bounds; `default` when unset.
@@ -178,6 +193,15 @@ mod tests {
         assert!(text("t", "a".repeat(MAX_TEXT)).is_ok());
         assert_eq!(refused_field(text("t", "ä".repeat(MAX_TEXT / 2 + 1))), "t");
         assert_eq!(refused_field(text("t", String::new())), "t");
+    }
+
+    #[test]
+    fn peer_ids_are_told_from_other_texts() {
+        let id = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        assert_eq!(peer("p", id.to_owned()).unwrap(), id);
+        for bad in ["", "x", "/p2p/x", id.trim_start_matches('1'), &"1".repeat(MAX_PEER_ID + 1)] {
+            assert_eq!(refused_field(peer("p", bad.to_owned())), "p", "{bad}");
+        }
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl FromWire<wire::JoinSpaceRequest> for JoinSpace {
     fn from_wire(wire: wire::JoinSpaceRequest) -> Result<Self, Refusal> {
         Ok(Self {
             request: field::request_id(&wire.request_id)?,
-            link: field::opaque("invite_link", wire.invite_link)?,
+            link: field::opaque("INVITE_INVALID", "invite_link", wire.invite_link)?,
         })
     }
 }

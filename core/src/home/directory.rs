@@ -29,6 +29,9 @@ impl DataDirectory {
     /// Makes what is missing and takes the lock.
     pub(super) fn open(root: &Path) -> Result<Self, AccountError> {
         make_private_directory(root)?;
+        if is_open_to_others(root)? {
+            tracing::warn!("other users of this machine may look into the data directory: make it mode 0700");
+        }
         let lock = private_file(&root.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -106,6 +109,19 @@ pub(super) fn make_private_directory(path: &Path) -> Result<(), StoreError> {
     Ok(builder.create(path)?)
 }
 
+/// Whether the machine's other users have any right to it.
+#[cfg(unix)]
+fn is_open_to_others(path: &Path) -> Result<bool, StoreError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::metadata(path).map_err(StoreError::from)?.permissions().mode() & 0o077 != 0)
+}
+
+/// Such rights are not looked at here.
+#[cfg(not(unix))]
+fn is_open_to_others(_: &Path) -> Result<bool, StoreError> {
+    Ok(false)
+}
+
 fn private_file(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
@@ -153,5 +169,10 @@ mod tests {
         let _directory = DataDirectory::open(&root).unwrap();
         let mode = |path: &str| fs::metadata(root.join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(""), mode("vaults"), mode("lock")), (0o700, 0o700, 0o600));
+        assert!(!is_open_to_others(&root).unwrap());
+        for open in [0o755, 0o710, 0o701] {
+            fs::set_permissions(&root, fs::Permissions::from_mode(open)).unwrap();
+            assert!(is_open_to_others(&root).unwrap(), "{open:o}");
+        }
     }
 }

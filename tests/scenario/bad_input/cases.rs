@@ -213,14 +213,19 @@ fn network(name: &str) -> Option<Vec<Case>> {
         "ConnectPeer" => ["", "x", "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/99999/p2p/x", "/p2p/x"]
             .map(|address| {
                 let request = ConnectPeerRequest { peer_address: address.into() };
-                field("peer_address", "no peer address", &request)
+                let case = field("peer_address", "no peer address", &request);
+                Case { reason: Some("ADDRESS_INVALID"), ..case }
             })
             .into(),
         "DisconnectPeer" => {
             let of = |peer_id: &str| DisconnectPeerRequest { peer_id: peer_id.into() };
             // A peer id of nobody here.
             let stranger = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
-            vec![refuse("an unknown peer", &of(stranger), Code::NotFound, "PEER_NOT_FOUND")]
+            vec![
+                Case { reason: Some("INVALID_FIELD"), ..field("peer_id", "nothing", &of("")) },
+                Case { reason: Some("INVALID_FIELD"), ..field("peer_id", "no peer id", &of("x")) },
+                refuse("an unknown peer", &of(stranger), Code::NotFound, "PEER_NOT_FOUND"),
+            ]
         }
         "ListPeers" => {
             let request = ListPeersRequest { page_token: "?".into(), ..Default::default() };

@@ -112,6 +112,11 @@ fn caught_up(seq: u64) -> Kind {
     Kind::CaughtUp(wire::CaughtUp { seq })
 }
 
+/// Its time is of no interest.
+fn keep_alive_at(seq: u64) -> (u64, Option<Kind>) {
+    (seq, Some(Kind::KeepAlive(wire::KeepAlive {})))
+}
+
 #[tokio::test]
 async fn what_was_missed_then_caught_up_then_live() {
     let source = Fake::new(1, 200);
@@ -162,11 +167,24 @@ async fn a_seq_of_another_feed_is_a_reset() {
 #[tokio::test]
 async fn silence_is_broken_by_keep_alives() {
     let pace = Pace { keep_alive: Duration::from_millis(5), ..Pace::default() };
-    let mut client = Client::subscribe(&Fake::new(1, 0), None, pace);
-    assert_eq!(client.rows().await.1.unwrap(), caught_up(0));
+    let source = Fake::new(1, 5);
+    let mut client = Client::subscribe(&source, None, pace);
+    assert_eq!(client.rows().await.1.unwrap(), caught_up(5));
     for _ in 0..2 {
-        assert_eq!(client.rows().await.1.unwrap(), Kind::KeepAlive(wire::KeepAlive {}));
+        let event = client.next().await.unwrap();
+        assert_eq!((event.seq, event.kind), keep_alive_at(5));
     }
+    // Whoever resumes from the last seq seen, whatever it came with, gets nothing twice.
+    source.newest.send_replace(6);
+    let next = loop {
+        let event = client.next().await.unwrap();
+        if event.kind != Some(Kind::KeepAlive(wire::KeepAlive {})) {
+            break event.seq;
+        }
+    };
+    assert_eq!(next, 6);
+    let event = client.next().await.unwrap();
+    assert_eq!((event.seq, event.kind), keep_alive_at(6));
 }
 
 #[tokio::test]

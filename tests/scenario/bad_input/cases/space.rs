@@ -10,7 +10,7 @@ use spacepanda_proto::api::v1::{
 };
 use tonic::Code;
 
-use super::{Case, Known, bad, field, long_name, no_uuid, refuse, unknown};
+use super::{Case, Known, field, long_name, no_uuid, refuse, unknown};
 
 /// Spaces and channels.
 pub(super) fn space(name: &str, known: &Known<'_>) -> Option<Vec<Case>> {
@@ -153,12 +153,13 @@ pub(super) fn membership(name: &str, known: &Known<'_>) -> Option<Vec<Case>> {
                 invite_link: invite_link.into(),
                 ..Default::default()
             };
+            let invalid = |what, link: &str| refuse(what, &by(link), Code::InvalidArgument, "INVITE_INVALID");
             vec![
-                bad("no link", &by("")),
-                bad("another link", &by("https://example.org")),
-                bad("an empty link", &by("spacepanda:")),
-                bad("a garbled link", &by("spacepanda:AAAA")),
-                bad("a huge link", &by(&format!("spacepanda:{}", "A".repeat(1 << 20)))),
+                invalid("no link", ""),
+                invalid("another link", "https://example.org"),
+                invalid("an empty link", "spacepanda:"),
+                invalid("a garbled link", "spacepanda:AAAA"),
+                invalid("a huge link", &format!("spacepanda:{}", "A".repeat(1 << 20))),
                 field(
                     "request_id",
                     "no UUID",
