@@ -51,6 +51,7 @@ const USES: &[(&str, &[&str])] = &[
     ("keys", &[]),
     ("metrics", &[]),
     ("model", &["id"]),
+    ("mutant", &[]),
     ("certificate", &["id"]),
     ("delivery", &["id"]),
     ("letter", &["certificate"]),

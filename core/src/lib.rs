@@ -17,6 +17,7 @@ pub mod letter;
 pub mod measure;
 pub mod metrics;
 pub mod model;
+pub mod mutant;
 pub mod network;
 pub mod router;
 pub mod session;
