@@ -53,6 +53,7 @@ const USES: &[(&str, &[&str])] = &[
     ("model", &["id"]),
     ("mutant", &[]),
     ("certificate", &["id"]),
+    ("dag", &["certificate", "id", "mutant"]),
     ("delivery", &["id"]),
     ("letter", &["certificate"]),
     ("event", &["certificate", "id", "model"]),

@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod clock;
+pub mod dag;
 pub mod delivery;
 pub mod event;
 pub mod group;
