@@ -9,6 +9,7 @@
 //! here, and move secrets when the head says so.
 
 pub mod choice;
+pub mod graph;
 pub mod node;
 pub mod roster;
 mod span;

@@ -1,6 +1,7 @@
 //! Tests of the DAG and of the choice of its head.
 
 mod choice;
+mod graph;
 mod oracle;
 mod partition;
 mod plan;
