@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod clock;
+pub mod dag;
 pub mod delivery;
 pub mod event;
 pub mod group;
@@ -17,6 +18,7 @@ pub mod letter;
 pub mod measure;
 pub mod metrics;
 pub mod model;
+pub mod mutant;
 pub mod network;
 pub mod router;
 pub mod session;

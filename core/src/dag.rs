@@ -1,0 +1,206 @@
+//! The DAG of a group's MLS states, and the choice of its head.
+//!
+//! Nobody orders commits: two members may each commit on one state, and every member then has to take
+//! the same side without asking anyone. Commits are edges, states are nodes, and the head follows from
+//! what is known of them and of the members' [`Supports`], never from the order in which it came to be
+//! known, nor from a clock. The rule is in [`choice`].
+//!
+//! No IO, no clock, no randomness, no MLS: callers check signatures and commits before they bring them
+//! here, and move secrets when the head says so.
+
+pub mod choice;
+pub mod graph;
+pub mod node;
+pub mod roster;
+mod span;
+pub mod support;
+#[cfg(test)]
+mod tests;
+pub mod window;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
+
+pub use choice::Head;
+pub use node::{Class, Held, Node};
+pub use roster::Roster;
+use span::Spans;
+pub use support::{Equivocation, Heard, Support, Supports};
+
+use crate::id::{AccountId, DeviceId, GroupId, StateId};
+
+/// What one device knows of the states of one group.
+#[derive(Debug, Clone)]
+pub struct Dag {
+    gid: GroupId,
+    own: DeviceId,
+    nodes: BTreeMap<StateId, Node>,
+    /// Where skeletons say that a state hangs: of several claims the least.
+    claimed: BTreeMap<StateId, StateId>,
+    /// By parent, whether that is known or not.
+    children: BTreeMap<StateId, BTreeSet<StateId>>,
+    /// States that this device entered other than by a commit, the lowest epoch first.
+    roots: BTreeSet<(u64, StateId)>,
+    supports: Supports,
+    /// Who lies below whom; emptied by whatever changes it.
+    spans: OnceLock<Spans>,
+}
+
+impl Dag {
+    /// What the device `own` knows of a group at first: nothing.
+    pub fn new(gid: GroupId, own: DeviceId) -> Self {
+        Self {
+            gid,
+            own,
+            nodes: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+            children: BTreeMap::new(),
+            roots: BTreeSet::new(),
+            supports: Supports::default(),
+            spans: OnceLock::new(),
+        }
+    }
+
+    /// Takes in a state whose commit was checked as far as [`Node::held`] says; of a [`Held::Claimed`]
+    /// one, its committer's signature.
+    ///
+    /// The result is the same in any order: who knows more of a state is right, of two claims the lesser
+    /// stands. A state that this device was welcomed into has no parent of its own knowledge, and hangs
+    /// where a claim says. One that was not merged and names no parent says nothing.
+    pub fn insert(&mut self, mut node: Node) {
+        let sid = node.sid;
+        if node.parent.is_none() && !node.held.is_merged() {
+            return;
+        }
+        let before = self.parent_id(&sid);
+        if node.held == Held::Claimed
+            && let Some(parent) = node.parent
+        {
+            let least = self.claimed.entry(sid).or_insert(parent);
+            *least = parent.min(*least);
+        }
+        if node.parent.is_none() {
+            self.roots.insert((node.epoch, sid));
+        }
+        match self.nodes.get_mut(&sid) {
+            Some(known) if outweighs(known, &node) => {
+                if node.held.is_checked() {
+                    known.parent = known.parent.or(node.parent);
+                }
+            }
+            Some(known) => {
+                if known.held.is_checked() {
+                    node.parent = node.parent.or(known.parent);
+                }
+                *known = node;
+            }
+            None => {
+                self.nodes.insert(sid, node);
+            }
+        }
+        self.hang(sid, before);
+    }
+
+    fn hang(&mut self, sid: StateId, before: Option<StateId>) {
+        let after = self.parent_id(&sid);
+        if let Some(old) = before.filter(|old| Some(*old) != after)
+            && let Some(siblings) = self.children.get_mut(&old)
+        {
+            siblings.remove(&sid);
+        }
+        if let Some(parent) = after {
+            self.children.entry(parent).or_default().insert(sid);
+        }
+        self.spans = OnceLock::new();
+    }
+
+    /// Remembers that a state's secrets were deleted.
+    pub fn prune(&mut self, sid: &StateId) {
+        if let Some(node) = self.nodes.get_mut(sid).filter(|node| node.held == Held::Live) {
+            node.held = Held::Pruned;
+        }
+    }
+
+    /// Takes in a Support whose signature was checked.
+    pub fn support(&mut self, support: Support) -> Heard {
+        self.supports.insert(support)
+    }
+
+    /// Takes in a proof whose signatures were checked; whether its device had a vote until now.
+    pub fn convict(&mut self, proof: Equivocation) -> bool {
+        self.supports.convict(proof)
+    }
+
+    /// The group.
+    pub fn gid(&self) -> &GroupId {
+        &self.gid
+    }
+
+    /// The votes.
+    pub fn supports(&self) -> &Supports {
+        &self.supports
+    }
+
+    /// What is known of a state.
+    pub fn node(&self, sid: &StateId) -> Option<&Node> {
+        self.nodes.get(sid)
+    }
+
+    /// All states, by id.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// The state that a state's commit was made in, if it is known. Epochs rise by one along the way:
+    /// whatever was claimed, there are no circles.
+    pub fn parent(&self, sid: &StateId) -> Option<&Node> {
+        let child = self.nodes.get(sid)?;
+        let parent = self.nodes.get(&self.parent_id(sid)?)?;
+        (parent.epoch.checked_add(1) == Some(child.epoch)).then_some(parent)
+    }
+
+    /// The states that commits made in this one lead to, by id.
+    pub fn children<'a>(&'a self, parent: &StateId) -> impl Iterator<Item = &'a Node> + use<'a> {
+        let epoch = self.nodes.get(parent).and_then(|parent| parent.epoch.checked_add(1));
+        let children = self.children.get(parent).into_iter().flatten();
+        children.filter_map(|sid| self.nodes.get(sid)).filter(move |child| Some(child.epoch) == epoch)
+    }
+
+    /// Whether a state is `top` or comes after it.
+    pub fn is_below(&self, sid: &StateId, top: &StateId) -> bool {
+        self.spans().is_below(sid, top)
+    }
+
+    /// Accounts of whose devices one made two commits in one state, which no honest device does.
+    pub fn double_committers(&self) -> BTreeSet<AccountId> {
+        let by_committer = self.nodes.values().filter(|node| node.held.is_checked()).filter_map(|node| {
+            let parent = self.parent(&node.sid)?;
+            Some((parent.sid, node.committer))
+        });
+        let mut seen = BTreeSet::new();
+        by_committer
+            .filter(|commit| !seen.insert(*commit))
+            .filter_map(|(parent, committer)| self.nodes.get(&parent)?.roster.account_of(&committer))
+            .copied()
+            .collect()
+    }
+
+    fn parent_id(&self, sid: &StateId) -> Option<StateId> {
+        let own_knowledge = self.nodes.get(sid).filter(|node| node.held.is_checked());
+        own_knowledge.and_then(|node| node.parent).or_else(|| self.claimed.get(sid).copied())
+    }
+
+    fn spans(&self) -> &Spans {
+        self.spans.get_or_init(|| Spans::of(self))
+    }
+}
+
+/// Whether what is known of a state stays as it is when `other` says something else.
+fn outweighs(known: &Node, other: &Node) -> bool {
+    match known.held.knowledge().cmp(&other.held.knowledge()) {
+        std::cmp::Ordering::Equal => known.held.is_checked() || known.claim() <= other.claim(),
+        unequal => unequal.is_gt(),
+    }
+}

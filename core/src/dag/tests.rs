@@ -1,0 +1,13 @@
+//! Tests of the DAG and of the choice of its head.
+
+mod choice;
+mod graph;
+mod oracle;
+mod partition;
+mod plan;
+mod properties;
+mod roots;
+mod speed;
+mod story;
+mod support;
+mod window;

@@ -1,0 +1,54 @@
+//! The picture.
+
+use super::story::{Story, account, device};
+use crate::dag::{Class, graph::dot};
+
+fn forked() -> Story {
+    let mut group = Story::of(4);
+    let root = group.root;
+    let (update, removal) = (group.update(root, 1), group.removal(root, 2, &[3]));
+    group.votes(1, update);
+    group.votes(2, removal);
+    let next = group.update(removal, 1);
+    let _ = group.opaque(next, 2, &[0]);
+    let _ = group.claimed(next, 1, Class::Change);
+    group.dag.prune(&root);
+    group.votes(0, next);
+    group
+}
+
+#[test]
+fn it_shows_states_commits_votes_and_the_head() {
+    let picture = dot(&forked().dag);
+    let lines: Vec<_> = picture.lines().collect();
+    assert_eq!((lines.first(), lines.last()), (Some(&"digraph states {"), Some(&"}")));
+    let count = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(count(" -> "), 5);
+    assert_eq!(count("[label=\"s"), 6);
+    for (what, times) in [("HEAD", 1), ("pruned", 1), ("opaque", 1), ("claimed", 1), ("supports: 1", 3)] {
+        assert_eq!(count(what), times, "{what}\n{picture}");
+    }
+    assert_eq!(count("removal by m"), 2);
+    assert_eq!(count("1.00 of 3 votes, 0.00 settled"), 1, "{picture}");
+    assert_eq!(count("2.00 of 3 votes, 0.00 settled\", style=bold"), 1, "{picture}");
+}
+
+#[test]
+fn it_says_what_cannot_be_entered() {
+    let mut group = Story::of(3);
+    let root = group.root;
+    let wanted = group.claimed(root, 1, Class::Update);
+    (0..3).for_each(|voter| group.votes(voter, wanted));
+    assert!(dot(&group.dag).contains("claimed\\nWANTED"));
+}
+
+#[test]
+fn it_holds_no_ids() {
+    let group = forked();
+    let picture = dot(&group.dag);
+    let ids = group.dag.nodes().flat_map(|node| [node.sid.0, node.commit.0]);
+    let ids = ids.chain((0..4).flat_map(|member| [account(member).0, device(member, 0).0]));
+    for id in ids.chain([[7; 32]]) {
+        assert!(!picture.contains(&hex::encode(&id[..3])));
+    }
+}

@@ -1,0 +1,135 @@
+//! States that cannot be entered, and states entered by a Welcome.
+
+use std::sync::Arc;
+
+use super::story::{Story, commit, device, state};
+use crate::dag::{Class, Head, Held, Node, Roster};
+
+#[test]
+fn a_dag_without_states_has_no_head() {
+    let dag = crate::dag::Dag::new(super::story::GID, device(0, 0));
+    assert_eq!(dag.head(), None);
+}
+
+#[test]
+fn pruned_states_on_the_way_do_not_matter_a_pruned_end_does() {
+    let mut group = Story::of(3);
+    let root = group.root;
+    let chain = group.chain(root, 1, 3);
+    group.dag.prune(&root);
+    group.dag.prune(&chain[1]);
+    assert_eq!(group.head(), Head::At(chain[2]));
+    group.dag.prune(&chain[2]);
+    assert_eq!(group.head(), Head::Beyond { last: chain[0], wanted: chain[2] });
+}
+
+#[test]
+fn deleted_secrets_do_not_come_back_by_hearing_of_the_state_again() {
+    let mut group = Story::of(3);
+    let root = group.root;
+    let update = group.update(root, 1);
+    let again = group.dag.node(&update).unwrap().clone();
+    group.dag.prune(&update);
+    group.dag.insert(again);
+    assert_eq!(group.head(), Head::Beyond { last: root, wanted: update });
+}
+
+/// Account 0 built three commits alone; the others went on elsewhere, and let it rejoin at epoch 30.
+fn rejoined() -> (Story, Head, crate::id::StateId) {
+    let mut group = Story::of(4);
+    let root = group.root;
+    let own = group.chain(root, 0, 3).pop().unwrap();
+    group.votes(0, own);
+    let welcome = group.welcome(30, 1, root);
+    (group, Head::At(own), welcome)
+}
+
+#[test]
+fn a_welcome_alone_convinces_nobody() {
+    let (group, own, _) = rejoined();
+    assert_eq!(group.head(), own);
+}
+
+#[test]
+fn one_vote_at_the_welcome_is_enough_when_nobody_is_elsewhere() {
+    let (mut group, _, welcome) = rejoined();
+    let next = group.update(welcome, 1);
+    group.votes(1, next);
+    // The others sleep, on a state that may lie before the Welcome's.
+    let root = group.root;
+    group.votes(2, root);
+    group.votes(3, root);
+    assert_eq!(group.head(), Head::At(next));
+}
+
+#[test]
+fn votes_elsewhere_outweigh_a_welcome() {
+    let (mut group, own, welcome) = rejoined();
+    group.votes(1, welcome);
+    let far = group.chain(own.stand(), 0, 30).pop().unwrap();
+    group.votes(2, far);
+    assert_eq!(group.head(), Head::At(far), "one against one");
+    group.votes(3, welcome);
+    assert_eq!(group.head(), Head::At(welcome), "two against one");
+}
+
+#[test]
+fn the_way_goes_on_at_the_welcome_that_lies_below_what_the_others_locked() {
+    let (mut group, own, welcome) = rejoined();
+    let (root, before) = (group.root, group.dag.node(&own.stand()).unwrap().epoch);
+    assert_eq!(before, 13);
+    let wanted = group.claimed(root, 1, Class::Update);
+    for voter in 1..4 {
+        group.votes(voter, wanted);
+    }
+    assert_eq!(group.head(), Head::Beyond { last: root, wanted }, "nothing leads to the Welcome");
+    // Skeletons lead to it, the last one to the state that this device was welcomed into.
+    let mut last = wanted;
+    while group.dag.node(&last).unwrap().epoch < 29 {
+        last = group.claimed(last, 1, Class::Update);
+    }
+    let known = group.dag.node(&welcome).unwrap().clone();
+    group.dag.insert(Node {
+        parent: Some(last),
+        held: Held::Claimed,
+        roster: Arc::new(Roster::default()),
+        ..known
+    });
+    assert_eq!(group.head(), Head::At(welcome));
+    assert_eq!(group.dag.node(&welcome).unwrap().held, Held::Live);
+}
+
+#[test]
+fn a_welcome_elsewhere_does_not_lead_away_from_a_lock() {
+    let (mut group, _, welcome) = rejoined();
+    let root = group.root;
+    let wanted = group.claimed(root, 2, Class::Update);
+    group.votes(1, welcome);
+    for voter in [0, 2, 3] {
+        group.votes(voter, wanted);
+    }
+    assert_eq!(group.head(), Head::Beyond { last: root, wanted });
+}
+
+#[test]
+fn claims_make_no_circles() {
+    let mut group = Story::of(3);
+    let claim = |number, parent, epoch| Node {
+        sid: state(number),
+        parent: Some(state(parent)),
+        epoch,
+        commit: commit(number),
+        committer: device(1, 0),
+        class: Class::Removal,
+        roster: Arc::new(Roster::default()),
+        held: Held::Claimed,
+    };
+    for node in [claim(50, 51, 11), claim(51, 50, 11), claim(52, 52, 11), claim(53, 0, u64::MAX)] {
+        group.dag.insert(node);
+    }
+    for voter in 0..3 {
+        group.votes(voter, state(50 + voter));
+    }
+    assert_eq!(group.head(), Head::At(group.root));
+    assert!(!group.dag.is_below(&state(50), &state(51)));
+}

@@ -1,0 +1,89 @@
+//! Signatures, counters and equivocation.
+
+use ed25519_dalek::SigningKey;
+
+use super::story::{GID, Story, device, state, support};
+use crate::{
+    dag::{Equivocation, Head, Heard, Support, support::InvalidSupport},
+    id::{DeviceId, GroupId},
+};
+
+fn signed(counter: u64, number: usize) -> Support {
+    Support::sign(&GID, &SigningKey::from_bytes(&[3; 32]), counter, state(number))
+}
+
+#[test]
+fn a_support_is_signed_for_one_group_device_counter_and_state() {
+    let good = signed(4, 1);
+    assert_eq!(good.verify(&GID), Ok(()));
+    assert_eq!(good.verify(&GroupId([8; 16])), Err(InvalidSupport));
+    let other_key = DeviceId(SigningKey::from_bytes(&[4; 32]).verifying_key().to_bytes());
+    let mut broken = good.signature;
+    broken[5] ^= 1;
+    for forged in [
+        Support { device: other_key, ..good },
+        Support { device: DeviceId([0; 32]), ..good },
+        Support { counter: 5, ..good },
+        Support { sid: state(2), ..good },
+        Support { signature: broken, ..good },
+    ] {
+        assert_eq!(forged.verify(&GID), Err(InvalidSupport));
+    }
+}
+
+#[test]
+fn a_proof_is_two_states_under_one_counter_of_one_device() {
+    let (one, other) = (signed(4, 1), signed(4, 2));
+    let proof = Equivocation::new(one, other).unwrap();
+    assert_eq!(Equivocation::new(other, one), Ok(proof));
+    assert_eq!((proof.device(), proof.verify(&GID)), (one.device, Ok(())));
+    assert_eq!(Equivocation::new(one, one), Err(InvalidSupport));
+    assert_eq!(Equivocation::new(one, signed(5, 2)), Err(InvalidSupport));
+    assert_eq!(Equivocation::new(one, support(device(1, 0), 4, state(2))), Err(InvalidSupport));
+    let forged = Equivocation::new(one, Support { signature: one.signature, ..other }).unwrap();
+    assert_eq!(forged.verify(&GID), Err(InvalidSupport));
+}
+
+#[test]
+fn the_latest_counter_counts_however_late_the_others_come() {
+    let mut dag = Story::of(2).dag;
+    let voter = device(1, 0);
+    assert_eq!(dag.support(support(voter, 2, state(2))), Heard::Latest);
+    assert_eq!(dag.support(support(voter, 1, state(1))), Heard::Nothing);
+    assert_eq!(dag.support(support(voter, 2, state(2))), Heard::Nothing);
+    assert_eq!(dag.supports().latest(&voter), Some(&state(2)));
+    assert_eq!(dag.support(support(voter, 3, state(1))), Heard::Latest);
+    assert_eq!(dag.supports().latest(&voter), Some(&state(1)));
+}
+
+#[test]
+fn who_supports_two_states_at_once_loses_its_vote_for_good_in_either_order() {
+    for order in [[1, 2], [2, 1]] {
+        let mut dag = Story::of(2).dag;
+        let voter = device(1, 0);
+        dag.support(support(voter, 2, state(order[0])));
+        assert_eq!(dag.support(support(voter, 2, state(order[1]))), Heard::Equivocation);
+        let proof = dag.supports().equivocation(&voter).unwrap();
+        assert_eq!(proof.supports().map(|support| support.counter), [2, 2]);
+        assert_eq!(dag.supports().latest(&voter), None);
+        assert_eq!(dag.support(support(voter, 3, state(1))), Heard::Nothing);
+        assert_eq!(dag.supports().latest(&voter), None);
+        assert_eq!(dag.supports().equivocations().count(), 1);
+    }
+}
+
+#[test]
+fn a_proof_takes_the_vote_also_where_only_later_supports_are_known() {
+    let mut group = Story::of(3);
+    let root = group.root;
+    let (update, rival) = (group.update(root, 0), group.removal(root, 1, &[]));
+    for voter in 1..3 {
+        group.votes(voter, update);
+    }
+    assert_eq!(group.head(), Head::At(update));
+    let voter = device(1, 0);
+    let proof = Equivocation::new(support(voter, 0, update), support(voter, 0, rival)).unwrap();
+    assert!(group.dag.convict(proof));
+    assert!(!group.dag.convict(proof), "once is enough");
+    assert_eq!(group.head(), Head::At(rival));
+}

@@ -1,0 +1,98 @@
+//! Which states have been kept long enough.
+//!
+//! A state's secrets open frames that come late and let this device enter the child of a rival commit;
+//! they also open what a thief recorded. So they go as soon as nobody can need them, and after a while
+//! in any case: who comes later rejoins, and messages come again as events. The window decides how a
+//! member finds the head, never which state it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{Dag, node::Node};
+use crate::{
+    id::StateId,
+    mutant::{self, Mutant},
+};
+
+/// Commits by which a state may lie behind the head.
+pub const MAX_COMMITS_BEHIND: u64 = 8;
+/// A state stays at least so long: frames sealed before a commit are overtaken by it.
+pub const MIN_AGE: Duration = Duration::from_secs(60);
+/// The default age at which a state goes.
+pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
+/// The least and greatest age that a group's policy may set instead.
+pub const AGE_LIMITS: [Duration; 2] = [Duration::from_secs(3600), Duration::from_secs(7 * 24 * 3600)];
+
+/// The states whose secrets are to be deleted now.
+///
+/// `held` names the states whose secrets are here and when this device adopted each, in milliseconds
+/// since the Unix epoch like `now_ms`. `head` is the state that this device stands on; it never goes.
+/// Of the others goes, once [`MIN_AGE`] old, a state
+///
+/// - that is settled: every device of the head's roster supports the next state on the way to the head
+///   or a later one, so that nobody will commit in this one or seal frames in it;
+/// - that lies more than [`MAX_COMMITS_BEHIND`] commits behind the head;
+/// - that is older than `max_age`, kept within [`AGE_LIMITS`].
+///
+/// A state of another branch is settled, and behind, as the state is where its branch left the way.
+pub fn leaving(
+    dag: &Dag,
+    head: &StateId,
+    held: impl IntoIterator<Item = (StateId, i64)>,
+    now_ms: i64,
+    max_age: Duration,
+) -> Vec<StateId> {
+    let [least, greatest] = AGE_LIMITS;
+    let max_age = max_age.clamp(least, greatest);
+    let way = Way::to(dag, head);
+    let goes = |sid: &StateId, adopted_ms: i64| {
+        // A clock put back makes states young, never old.
+        let age = Duration::from_millis(u64::try_from(now_ms.saturating_sub(adopted_ms)).unwrap_or(0));
+        let young = age < MIN_AGE && !mutant::on(Mutant::PruneEarly);
+        !young && sid != head && (age > max_age || way.has_left(dag, sid))
+    };
+    held.into_iter().filter(|(sid, adopted_ms)| goes(sid, *adopted_ms)).map(|(sid, _)| sid).collect()
+}
+
+/// The way from a root to the head.
+struct Way {
+    /// The states on it and their epochs.
+    epochs: BTreeMap<StateId, u64>,
+    head: u64,
+    /// States before this epoch are settled.
+    settled: u64,
+}
+
+impl Way {
+    fn to(dag: &Dag, head: &StateId) -> Self {
+        let epochs: BTreeMap<_, _> = up(dag, head).map(|node| (node.sid, node.epoch)).collect();
+        let mut way = Self { epochs, head: 0, settled: 0 };
+        if let Some(head) = dag.node(head) {
+            way.head = head.epoch;
+            let devices = head.roster.devices().map(|device| dag.supports().latest(device));
+            // Many devices support few states.
+            let supported: BTreeSet<Option<&StateId>> = devices.collect();
+            let reached = supported.into_iter().map(|sid| way.left_at(dag, sid?));
+            way.settled = reached.map(Option::unwrap_or_default).min().unwrap_or(0);
+        }
+        way
+    }
+
+    /// The epoch of the last state on the way that a state is, or comes after.
+    fn left_at(&self, dag: &Dag, sid: &StateId) -> Option<u64> {
+        up(dag, sid).find_map(|node| self.epochs.get(&node.sid).copied())
+    }
+
+    fn has_left(&self, dag: &Dag, sid: &StateId) -> bool {
+        // Of another root's tree: nothing of it is on the way, only age counts.
+        let Some(epoch) = self.left_at(dag, sid) else { return false };
+        epoch < self.settled || self.head.saturating_sub(epoch) > MAX_COMMITS_BEHIND
+    }
+}
+
+/// A state and those before it.
+fn up<'a>(dag: &'a Dag, sid: &StateId) -> impl Iterator<Item = &'a Node> + use<'a> {
+    std::iter::successors(dag.node(sid), |node| dag.parent(&node.sid))
+}

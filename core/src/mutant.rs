@@ -1,0 +1,85 @@
+//! Wrong rules, for tests that must notice them.
+//!
+//! A test that still passes with a rule broken proves nothing about the rule. Rules therefore ask
+//! [`on`] in the few places where they can be broken on purpose; outside of tests its answer is a
+//! constant, and the compiler drops the question.
+
+/// A rule, broken in one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Among children without a lock the last wins instead of the first.
+    TieBreakFlipped,
+    /// Accounts vote on their own removal.
+    OwnRemovalVoteCounted,
+    /// A child that more than half of the accounts support has no advantage.
+    MajorityLockOff,
+    /// A child with a long history that few but all active accounts support has no advantage.
+    SettledLockOff,
+    /// A child known only by hearsay wins by the class that it claims.
+    SkeletonClassTrusted,
+    /// Every device has a whole vote, not its share of its account's.
+    SupportCountedPerDevice,
+    /// A device that supported two states at once keeps its vote.
+    EquivocatorCounted,
+    /// States lose their secrets while late frames are still on their way.
+    PruneEarly,
+}
+
+/// Whether a rule is to be broken.
+#[cfg(not(any(test, feature = "testing")))]
+pub const fn on(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(any(test, feature = "testing"))]
+pub use switch::{on, with};
+
+#[cfg(any(test, feature = "testing"))]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static BROKEN: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Whether a rule is to be broken: inside [`with`], on its thread.
+    pub fn on(mutant: Mutant) -> bool {
+        BROKEN.get() == Some(mutant)
+    }
+
+    /// Runs something with one rule broken, on this thread only.
+    pub fn with<R>(mutant: Mutant, run: impl FnOnce() -> R) -> R {
+        let _mended = Mend(BROKEN.replace(Some(mutant)));
+        run()
+    }
+
+    /// Puts back what was before, also when the run panics.
+    struct Mend(Option<Mutant>);
+
+    impl Drop for Mend {
+        fn drop(&mut self) {
+            BROKEN.set(self.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_broken_inside_only() {
+        let (one, other) = (Mutant::PruneEarly, Mutant::TieBreakFlipped);
+        assert!(!on(one));
+        assert!(with(one, || on(one) && !on(other) && with(other, || on(other) && !on(one)) && on(one)));
+        assert!(!on(one));
+    }
+
+    #[test]
+    fn a_panic_mends_the_rule() {
+        let panicked = std::panic::catch_unwind(|| with(Mutant::PruneEarly, || panic!("on purpose")));
+        assert!(panicked.is_err() && !on(Mutant::PruneEarly));
+    }
+}
