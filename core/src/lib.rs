@@ -20,4 +20,6 @@ pub mod model;
 pub mod network;
 pub mod router;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod simulation;
 pub mod store;
