@@ -2,7 +2,7 @@
 //!
 //! One seed decides a run completely: who crashes in which write, what is cut off from what, which message is
 //! lost. A [`Scenario`] names the [`Actor`]s, what happens to them and the rules they must keep; [`run()`] runs
-//! one seed, [`sweep`] many.
+//! one seed, [`sweep`] many, [`minimise()`] makes a failing one short enough to read.
 //!
 //! Only for tests of this crate and its users (feature `testing`). It knows nothing of the protocol. A world
 //! touches no socket, no file and no clock but its own, and nothing in it depends on the order of a hash map.
@@ -13,6 +13,7 @@ mod draw;
 mod fate;
 mod host;
 mod link;
+mod minimise;
 mod network;
 mod profile;
 mod queue;
@@ -28,6 +29,7 @@ pub use actor::{Actor, Context, Interrupted, MemberId};
 pub use disk::Write;
 pub use draw::{Draw, Stream};
 pub use link::Quality;
+pub use minimise::{Minimised, explain, minimise, part_of};
 pub use profile::{Profile, Weights};
 pub use report::{ARRIVED, ENDS, NO_PANIC, Report, Violation};
 pub use run::{CommandOf, Totals, replay, replay_recording, run, sweep};
