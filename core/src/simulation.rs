@@ -8,6 +8,7 @@
 //! touches no socket, no file and no clock but its own, and nothing in it depends on the order of a hash map.
 
 mod actor;
+mod crash_matrix;
 mod disk;
 mod draw;
 mod fate;
@@ -26,6 +27,7 @@ mod verdict;
 mod world;
 
 pub use actor::{Actor, Context, Interrupted, MemberId};
+pub use crash_matrix::{CrashCase, CrashMatrix, crash_matrix};
 pub use disk::Write;
 pub use draw::{Draw, Stream};
 pub use link::Quality;
