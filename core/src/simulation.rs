@@ -26,6 +26,9 @@ mod trace;
 mod verdict;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use actor::{Actor, Context, Interrupted, MemberId};
 pub use crash_matrix::{CrashCase, CrashMatrix, crash_matrix};
 pub use disk::Write;
