@@ -22,4 +22,6 @@ pub mod mutant;
 pub mod network;
 pub mod router;
 pub mod session;
+#[cfg(feature = "testing")]
+pub mod simulation;
 pub mod store;

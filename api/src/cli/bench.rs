@@ -75,7 +75,7 @@ async fn measure(out: Output, args: Bench) -> Result<Report, Failure> {
         report.rows.extend(engine::measure());
     }
     if wanted(Part::Memory) {
-        out.note(&format!("memory: {} idle accounts; this takes more than a minute ...", args.sessions));
+        out.note(&format!("memory: {} idle accounts; this takes four minutes ...", args.sessions));
         report.rows.extend(memory::measure(args.sessions).await?);
     }
     Ok(report)

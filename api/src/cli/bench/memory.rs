@@ -5,8 +5,9 @@ use std::{fs, time::Duration};
 use super::report::{Row, reference};
 use crate::cli::{connect::Client, failure::Failure, local_server::LocalServer, stage::sign_up};
 
-/// Database connections are closed after 30 s without use; this is safely more.
-const IDLE: Duration = Duration::from_secs(35);
+/// Database connections are closed after 30 s without use, and a minute after the last change the
+/// housekeeping looks at it once; this is safely more than both.
+const IDLE: Duration = Duration::from_secs(105);
 
 /// Memory of a server process, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
