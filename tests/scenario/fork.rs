@@ -45,11 +45,11 @@ async fn a_rival_commit_is_set_aside_and_told_and_who_is_on_the_other_side_goes_
     goes_on(&bob, &carol, &place, &world, &["bob 1", "carol 1", "bob 2", "carol 2"]).await;
     let mut feed = bob.events(Some(0)).await;
     feed.until_caught_up().await;
-    let healths = feed.seen.iter().filter_map(|event| match &event.kind {
+    let mut healths = feed.seen.iter().filter_map(|event| match &event.kind {
         Some(Kind::GroupHealth(changed)) => Some(changed.health()),
         _ => None,
     });
-    assert_eq!(healths.last(), Some(GroupHealth::Forked), "nothing after it took it back");
+    assert_eq!(healths.next_back(), Some(GroupHealth::Forked), "nothing after it took it back");
 }
 
 /// Alice admits carol, and then has her disk from before. Gives what bob and carol live in.
