@@ -12,6 +12,7 @@ pub mod message;
 mod overlay;
 pub mod policy;
 pub mod process;
+pub mod requests;
 pub mod rows;
 pub mod state;
 #[cfg(feature = "testing")]

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod model;
 pub mod mutant;
 pub mod network;
+pub mod permission;
 pub mod router;
 pub mod session;
 #[cfg(feature = "testing")]

@@ -1,14 +1,21 @@
 //! What members who play by the rules see.
 
 use super::fixture::{GID, Member, Person, founding_policy, three};
-use crate::group::{
-    error::{ApplicationError, CommitError, FrameError, GroupError},
-    frame::{Frame, FrameKind},
-    policy::PolicyAccount,
-    process::sid_of_commit,
-    state::GroupState,
+use crate::{
+    event::ChangeKind,
+    group::{
+        authorize::{AddedLeaf, Class, Justification, Unauthorised, plan},
+        error::{ApplicationError, CommitError, FrameError, GroupError},
+        frame::{Frame, FrameKind},
+        key_package::{check_key_package, fresh_key_package},
+        policy::PolicyAccount,
+        process::sid_of_commit,
+        rows::Rows,
+        state::GroupState,
+    },
+    id::{AccountId, CommitId, FrameId},
+    model::Role,
 };
-use crate::id::{AccountId, CommitId, FrameId};
 
 fn assert_same_state(members: &[&Member]) {
     let facts: Vec<_> = members.iter().map(|member| member.state.facts()).collect();
@@ -167,6 +174,63 @@ fn a_removed_member_with_all_its_rows_opens_nothing_later() {
 }
 
 #[test]
+fn any_member_commits_and_everyone_follows() {
+    let [alice, bob, carol] = three();
+    let refresh = bob.refresh();
+    assert_eq!(refresh.authorized.class, Class::Update);
+    let (alice, carol) = (alice.follow(&refresh.commit), carol.follow(&refresh.commit));
+    let bob = Member::new(&bob.who, refresh.child);
+    assert_same_state(&[&alice, &bob, &carol]);
+
+    // The owner asks that Carol moderates; Carol commits it, and Bob what Carol then asks for.
+    let role = ChangeKind::Role { was: Role::Member, to: Role::Moderator, role_changes: 0 };
+    let moderates = carol.answer(vec![alice.who.asks(role, &carol.who, 0)], &[]);
+    assert_eq!(moderates.authorized.class, Class::Removal);
+    let (alice, bob) = (alice.follow(&moderates.commit), bob.follow(&moderates.commit));
+    let mut carol = Member::new(&carol.who, moderates.child);
+    assert_same_state(&[&alice, &bob, &carol]);
+    let removal = carol.who.asks(ChangeKind::Remove, &bob.who, 0);
+    let without_bob = alice.answer(vec![removal], &[]);
+    assert!(bob.process(&without_bob.commit).child.is_none());
+    carol = carol.follow(&without_bob.commit);
+    let mut alice = Member::new(&alice.who, without_bob.child);
+    assert_same_state(&[&alice, &carol]);
+    assert_everyone_hears_everyone(&mut [&mut alice, &mut carol]);
+}
+
+#[test]
+fn who_rejoins_is_back_with_a_fresh_leaf_in_the_same_commit() {
+    let [mut alice, bob, carol] = three();
+    let fresh = fresh_key_package(&carol.who.identity).unwrap();
+    let standing = &carol.state.facts().standing;
+    let old_encryption_key = standing.member(&carol.who.device).unwrap().encryption_key;
+    let rejoin = ChangeKind::Rejoin { key_package: fresh.bytes.clone(), old_encryption_key };
+    let request = carol.who.asks(rejoin, &carol.who, 0);
+    let committed = bob.answer(vec![request.clone()], &[&fresh]);
+    assert_eq!(committed.authorized.rejoined, [carol.who.device]);
+    assert_eq!(committed.authorized.class, Class::Change);
+    assert!(committed.authorized.removed.is_empty() && committed.authorized.added.is_empty());
+
+    let processed = alice.process(&committed.commit);
+    assert_eq!(processed.authorized, committed.authorized);
+    alice = Member::new(&alice.who, processed.child.unwrap());
+    let welcome = committed.welcome.as_deref().unwrap();
+    let (rows, route) = (Rows::from_rows(fresh.rows.upserts), *committed.child.route_secret());
+    let joined = GroupState::join(&carol.who.identity, GID, rows, welcome, route).unwrap();
+    let mut carols_new = Member::new(&carol.who, joined);
+    let mut bob = Member::new(&bob.who, committed.child);
+    assert_same_state(&[&alice, &bob, &carols_new]);
+    assert_everyone_hears_everyone(&mut [&mut alice, &mut bob, &mut carols_new]);
+    // The old leaf is out, and the request is spent.
+    assert!(carol.process(&committed.commit).child.is_none());
+    let key_package = check_key_package(&fresh.bytes).unwrap();
+    let leaf = AddedLeaf { certificate: key_package.certificate, key_package_hash: key_package.hash };
+    let again = Justification { requests: vec![request], ..Justification::empty(0) };
+    let standing = &alice.state.facts().standing;
+    assert_eq!(plan(standing, &alice.who.device, &[leaf], &again), Err(Unauthorised::Stale));
+}
+
+#[test]
 fn adding_someone_keeps_the_route_secret() {
     let founder = Member::founder(1);
     let (committed, _) = founder.add(&[&Person::new(2)]);
@@ -262,7 +326,8 @@ fn a_state_with_a_long_policy_survives_its_rows() {
     policy.accounts.extend((0..500u16).map(|n| {
         let mut account = [200; 32];
         account[..2].copy_from_slice(&n.to_be_bytes());
-        PolicyAccount { account: AccountId(account), role: None, generation: 1, barred_until_epoch: 1 }
+        let entered = PolicyAccount::entering(AccountId(account), Role::Member);
+        PolicyAccount { role: None, generation: 1, barred_until_epoch: 1, ..entered }
     }));
     policy.accounts.sort_by_key(|entry| entry.account);
     let state = GroupState::create(&who.identity, GID, policy.clone()).unwrap();
@@ -282,7 +347,7 @@ fn damaged_rows_are_an_error() {
     for key in alice.stored_mut().keys().cloned().collect::<Vec<_>>() {
         let mut rows = alice.stored_mut().clone();
         rows.insert(key.clone(), b"\xff".to_vec());
-        let rows = crate::group::rows::Rows::from_rows(rows);
+        let rows = Rows::from_rows(rows);
         let loaded = GroupState::load(GID, rows);
         // Keys that only the next commit needs are read then.
         assert!(loaded.is_err() || key.starts_with(b"epoch-keys"), "{}", String::from_utf8_lossy(&key));
