@@ -90,7 +90,7 @@ fn refused_context(parent: &Standing, committer: &RosterMember, error: GroupErro
         GroupError::Policy(PolicyError::Newer) => {
             match parent.policy.role_of(&committer.certificate.account) {
                 Some(Role::Owner) => CommitError::Newer,
-                _ => Unauthorised::CommitterNotOwner.into(),
+                _ => Unauthorised::NotPermitted.into(),
             }
         }
         GroupError::Policy(_) => CommitError::Malformed,

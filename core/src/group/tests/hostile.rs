@@ -136,7 +136,7 @@ fn a_newer_version_is_told_apart_from_a_broken_policy_when_the_owner_asks_for_it
     };
     assert!(matches!(refused(&bob, &newer(&alice)), CommitError::Newer));
     let by_a_member = refused(&bob, &newer(&carol));
-    assert!(matches!(by_a_member, CommitError::Unauthorised(Unauthorised::CommitterNotOwner)));
+    assert!(matches!(by_a_member, CommitError::Unauthorised(Unauthorised::NotPermitted)));
     let mut broken = alice.state.facts().standing.policy.clone();
     broken.version = 0;
     let broken = with_context(&alice, context_extensions(&broken).unwrap());
