@@ -3,6 +3,7 @@
 pub mod authorize;
 pub mod commit;
 mod effect;
+pub mod engine;
 pub mod error;
 pub mod frame;
 pub mod identity;
@@ -14,8 +15,8 @@ pub mod policy;
 pub mod process;
 pub mod rows;
 pub mod state;
-#[cfg(feature = "testing")]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

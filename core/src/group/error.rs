@@ -80,9 +80,6 @@ pub enum CommitError {
     /// A signature, a tag or the tree is wrong. Wrong for everyone.
     #[error("the commit is invalid")]
     Invalid,
-    /// Valid and authorised as far as anyone can see, but its secret does not open here.
-    #[error("the commit's secret does not open")]
-    Opaque,
     /// A KeyPackage's lifetime does not include this device's clock: may pass later or elsewhere.
     #[error("a KeyPackage in the commit is expired or not yet valid")]
     Lifetime,

@@ -104,6 +104,7 @@ impl fmt::Debug for Frame {
 }
 
 /// What seals and opens the frames of one state.
+#[derive(Clone)]
 pub(super) struct FrameKeys {
     header: [u8; HEADER_BYTES],
     env_key: Zeroizing<[u8; 32]>,
@@ -126,6 +127,20 @@ impl FrameKeys {
         counter: u32,
         body: &[u8],
     ) -> Result<Vec<u8>, GroupError> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| GroupError::Randomness)?;
+        self.seal_with(nonce, kind, leaf, counter, body)
+    }
+
+    /// Seals with a nonce that was never used with this key.
+    pub(super) fn seal_with(
+        &self,
+        nonce: [u8; NONCE_BYTES],
+        kind: FrameKind,
+        leaf: u32,
+        counter: u32,
+        body: &[u8],
+    ) -> Result<Vec<u8>, GroupError> {
         let unpadded = HEADER_BYTES + NONCE_BYTES + PREFIX_BYTES + body.len() + SEAL_BYTES;
         let length = bucket(unpadded).ok_or(GroupError::TooLarge)?;
         let body_length = u32::try_from(body.len()).map_err(|_| GroupError::TooLarge)?;
@@ -137,8 +152,6 @@ impl FrameKeys {
         padded.extend(body);
         padded.resize(length - HEADER_BYTES - NONCE_BYTES - SEAL_BYTES, 0);
 
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|_| GroupError::Randomness)?;
         self.cipher()
             .encrypt_in_place(&nonce.into(), &self.header, &mut padded)
             .map_err(|_| GroupError::TooLarge)?;
@@ -153,7 +166,7 @@ impl FrameKeys {
     }
 
     /// Whether the key fits, whatever state the header names.
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn key_opens(&self, frame: &Frame) -> bool {
         self.unseal(frame).is_ok()
     }

@@ -14,8 +14,8 @@ use crate::{
     certificate::Certificate,
     clock::now_ms,
     group::{
-        authorize::Authorized, error::CommitError, frame::Frame, policy::Policy, process::Processed,
-        rows::RowChanges, state::StateFacts,
+        authorize::Authorized, engine::Outcome, error::CommitError, frame::Frame, policy::Policy,
+        process::Processed, rows::RowChanges, state::StateFacts,
     },
     id::{AccountId, CommitId, DeviceId, FrameId, GroupId, StateId},
     journal::{Members, tell},
@@ -188,9 +188,15 @@ impl Network {
         }
         let head = slot.head_id(&self.vault).await?;
         let processed = match slot.state(&self.vault, parent).await?.process_commit(&opened.body) {
+            Ok(processed) if matches!(processed.outcome, Outcome::Opaque(_)) => {
+                self.note_health(gid, GroupHealth::Stalled, health::UNFOLLOWED).await;
+                tracing::warn!("a commit's secret does not open");
+                // May be right for others.
+                return Ok(FrameOutcome::Busy);
+            }
             Ok(processed) => processed,
             Err(error) => {
-                if matches!(error, CommitError::Opaque | CommitError::Lifetime | CommitError::Damaged) {
+                if matches!(error, CommitError::Lifetime | CommitError::Damaged) {
                     self.note_health(gid, GroupHealth::Stalled, health::UNFOLLOWED).await;
                 }
                 return Ok(self.refuse_commit(peer, &error));
@@ -207,7 +213,7 @@ impl Network {
         match error {
             CommitError::OwnCommit => FrameOutcome::Duplicate,
             // May be right for others, or here at another time.
-            CommitError::Opaque | CommitError::Lifetime | CommitError::Damaged => {
+            CommitError::Lifetime | CommitError::Damaged => {
                 tracing::warn!(%error, "a commit cannot be followed");
                 FrameOutcome::Busy
             }
@@ -258,7 +264,7 @@ impl Network {
         processed: Processed,
     ) -> Result<(), SlotError> {
         let gid = slot.gid();
-        let Some(mut child) = processed.child else {
+        let Outcome::Child(mut child) = processed.outcome else {
             let own = self.keys.device_id();
             let by_own_wish =
                 processed.authorized.removed.iter().any(|(device, wish)| *device == own && *wish);

@@ -1,6 +1,9 @@
 //! A removed member with everything it ever held, and every frame sent since, opens none of them.
 
-use spacepanda_core::group::frame::{Frame, FrameKind};
+use spacepanda_core::group::{
+    frame::{Frame, FrameKind},
+    testing::Hostile as _,
+};
 
 use super::infiltrate;
 use crate::harness::{hostile::victim, meet, same_world, stolen::Stolen, wait::when, wait_until};
@@ -75,7 +78,7 @@ async fn a_removed_members_whole_database_opens_nothing_later() {
         .iter()
         .filter_map(|state| {
             let opened = state.open_frame(&frame).ok()?;
-            Some(state.process_commit(&opened.body).map(|processed| processed.child.is_some()))
+            Some(state.process_commit(&opened.body).map(|processed| processed.child().is_some()))
         })
         .collect();
     assert!(matches!(led[..], [Ok(false)]), "a state after the removal was made");

@@ -130,7 +130,7 @@ impl Member {
 
     /// The member in the child state, its rows apart from the parent's.
     pub(super) fn follow(&self, commit: &[u8]) -> Member {
-        Member::new(&self.who, self.process(commit).child.unwrap())
+        Member::new(&self.who, self.process(commit).child().unwrap())
     }
 
     pub(super) fn process(&self, commit: &[u8]) -> Processed {

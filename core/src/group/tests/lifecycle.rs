@@ -85,7 +85,7 @@ fn a_commit_leaves_its_parent_as_it_was_and_its_child_all_to_store() {
 
     let changes = committed.child.take_changes().unwrap();
     assert!(changes.upserts.len() > 8 && changes.deletes.is_empty());
-    let child = Member::new(&bob.who, processed.child.unwrap());
+    let child = Member::new(&bob.who, processed.child().unwrap());
     assert_eq!(child.state.facts().sid, committed.child.facts().sid);
     assert_eq!(sid_of_commit(&GID, &committed.commit).unwrap(), child.state.facts().sid);
 }
@@ -144,8 +144,8 @@ fn a_removed_member_with_all_its_rows_opens_nothing_later() {
     let removal = alice.remove(&bob.who);
     assert_eq!(removal.authorized.removed, [(bob.who.device, false)]);
     let seen_by_bob = bob.process(&removal.commit);
-    assert!(seen_by_bob.child.is_none());
     assert_eq!(seen_by_bob.authorized.removed, removal.authorized.removed);
+    assert!(seen_by_bob.child().is_none());
 
     carol = carol.follow(&removal.commit);
     let mut alice_after = Member::new(&alice.who, removal.child);
