@@ -18,7 +18,7 @@ use super::policy::{Policy, PolicyError};
 use crate::{
     certificate::Certificate,
     event::EventError,
-    id::{AccountId, DeviceId, GroupId},
+    id::{AccountId, DeviceId, EventId, GroupId},
     model::Role,
 };
 
@@ -111,13 +111,46 @@ pub enum Unauthorised {
     PolicyMismatch,
 }
 
+/// What kind of change a commit makes; the lesser goes first where nothing else decides between rivals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Class {
+    /// Someone is removed or leaves, or a role changes: nothing trivial may undo it.
+    Removal = 0,
+    /// Someone is added or rejoins, or the context changes.
+    Change = 1,
+    /// Only keys are new.
+    Update = 2,
+}
+
+/// A role that a commit changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoleChange {
+    /// Whose.
+    pub account: AccountId,
+    /// What it was.
+    pub was: Role,
+    /// What it is in the child state.
+    pub to: Role,
+}
+
 /// What a commit that may be merged does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorized {
-    /// Devices it removes, and whether by their account's own wish.
+    /// What kind of change it is.
+    pub class: Class,
+    /// The requests it acts on, in the order of its justification.
+    pub included: Vec<EventId>,
+    /// Devices it removes for good, and whether by their account's own wish.
     pub removed: Vec<(DeviceId, bool)>,
+    /// The accounts of `removed`, once each.
+    pub removed_accounts: Vec<AccountId>,
     /// Devices it adds.
     pub added: Vec<DeviceId>,
+    /// Devices that get a fresh leaf for their old one; neither in `removed` nor in `added`.
+    pub rejoined: Vec<DeviceId>,
+    /// Roles it changes.
+    pub roles: Vec<RoleChange>,
     /// The committer's clock in Unix milliseconds, for display only.
     pub wall_ms: u64,
 }
@@ -129,6 +162,8 @@ pub struct RosterMember {
     pub leaf: u32,
     /// The certificate in its credential, checked.
     pub certificate: Certificate,
+    /// The leaf's HPKE key (RFC 9420 §7.2): another one after each of its device's commits.
+    pub encryption_key: [u8; 32],
 }
 
 /// A state, as far as authorisation is concerned.
@@ -202,8 +237,13 @@ pub fn authorize(parent: &Standing, effect: &CommitEffect) -> Result<Authorized,
         return Err(Unauthorised::PolicyMismatch);
     }
     Ok(Authorized {
+        class: plan.class(),
+        included: justification.requests.iter().map(|request| request.id).collect(),
         removed: plan.removes.iter().map(|device| (*device, plan.left.contains(device))).collect(),
-        added: effect.adds.iter().map(|leaf| leaf.certificate.device).collect(),
+        removed_accounts: plan.removed_accounts,
+        added: plan.added,
+        rejoined: Vec::new(),
+        roles: Vec::new(),
         wall_ms: justification.wall_ms,
     })
 }
@@ -367,7 +407,11 @@ mod tests {
     /// The owner, Bob with two devices, Carol.
     fn parent() -> Standing {
         let devices = [OWNER, BOB, CAROL, BOBS_OTHER];
-        let leaf = |(leaf, device): (u32, Device)| RosterMember { leaf, certificate: device.certificate() };
+        let leaf = |(leaf, device): (u32, Device)| RosterMember {
+            leaf,
+            certificate: device.certificate(),
+            encryption_key: [device.number; 32],
+        };
         let other = InviteId([60; 16]);
         let policy = Policy::founding(OWNER.account_id())
             .with_added(BOB.account_id(), Role::Member, other)
@@ -419,7 +463,7 @@ mod tests {
 
     /// A receiver refuses for the same reason as the planner, whatever policy the commit brings.
     fn refusal_on(parent: &Standing, adds: Adds<'_>, requests: &[SignedEvent]) -> Unauthorised {
-        let unplanned = Plan { removes: vec![], left: vec![], policy: parent.policy.clone() };
+        let unplanned = Plan::unchanged(parent);
         let received = authorize(parent, &effect(unplanned, adds, requests)).unwrap_err();
         assert_eq!(plan(parent, &OWNER.id(), adds, requests), Err(received));
         received
@@ -442,7 +486,16 @@ mod tests {
 
     #[test]
     fn the_owner_may_update() {
-        let nothing = Authorized { removed: vec![], added: vec![], wall_ms: 5 };
+        let nothing = Authorized {
+            class: Class::Update,
+            included: vec![],
+            removed: vec![],
+            removed_accounts: vec![],
+            added: vec![],
+            rejoined: vec![],
+            roles: vec![],
+            wall_ms: 5,
+        };
         assert_eq!(outcome_on(&parent(), &[], &[]), Ok(nothing.clone()));
 
         let parent = parent();
@@ -457,7 +510,11 @@ mod tests {
         let requests = [OWNER.asks_to_remove(BOB), CAROL.asks_to_leave()];
         let done = outcome_on(&parent(), &adds, &requests).unwrap();
         assert_eq!(done.removed, [(BOB.id(), false), (BOBS_OTHER.id(), false), (CAROL.id(), true)]);
+        assert_eq!(done.removed_accounts, [BOB.account_id(), CAROL.account_id()]);
         assert_eq!(done.added, [DAVE.id(), ERIN.id()]);
+        assert_eq!(done.included, requests.each_ref().map(|request| request.id));
+        assert_eq!(done.class, Class::Removal);
+        assert_eq!(outcome_on(&parent(), &adds, &[]).unwrap().class, Class::Change);
 
         let policy = plan(&parent(), &OWNER.id(), &adds, &requests).unwrap().policy;
         assert_eq!(policy.role_of(&DAVE.account_id()), Some(Role::Member));
@@ -655,7 +712,7 @@ mod tests {
     fn no_proof_counts_twice() {
         let parent = parent();
         let join = DAVE.joins_with(&invite());
-        let unplanned = Plan { removes: vec![], left: vec![], policy: parent.policy.clone() };
+        let unplanned = Plan::unchanged(&parent);
         let twice = effect(unplanned, &[join.clone(), join], &[]);
         assert_eq!(authorize(&parent, &twice), Err(Unauthorised::Duplicate));
     }

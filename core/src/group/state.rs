@@ -259,13 +259,12 @@ fn roster_member(member: &Member, known: &[RosterMember]) -> Result<RosterMember
         known.certificate.encoded() == member.credential.serialized_content()
             && known.certificate.device.as_bytes() == member.signature_key.as_slice()
     });
-    match same {
-        Some(known) => Ok(known.clone()),
-        None => {
-            let certificate = leaf_certificate(&member.credential, &member.signature_key)?;
-            Ok(RosterMember { leaf, certificate })
-        }
-    }
+    let certificate = match same {
+        Some(known) => known.certificate.clone(),
+        None => leaf_certificate(&member.credential, &member.signature_key)?,
+    };
+    let encryption_key = member.encryption_key.as_slice().try_into().map_err(|_| GroupError::Damaged)?;
+    Ok(RosterMember { leaf, certificate, encryption_key })
 }
 
 fn export<const N: usize>(

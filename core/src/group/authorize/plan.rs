@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::{
-    super::policy::Policy, AddedLeaf, JoinProof, MAX_JOINS, MAX_REQUESTS, RosterMember, Standing,
+    super::policy::Policy, AddedLeaf, Class, JoinProof, MAX_JOINS, MAX_REQUESTS, RosterMember, Standing,
     Unauthorised,
 };
 use crate::{
@@ -21,6 +21,10 @@ pub struct Plan {
     pub removes: Vec<DeviceId>,
     /// Those of `removes` that go by their account's own wish.
     pub left: Vec<DeviceId>,
+    /// The accounts that go, once each.
+    pub removed_accounts: Vec<AccountId>,
+    /// Devices that come.
+    pub added: Vec<DeviceId>,
     /// The policy of the child state.
     pub policy: Policy,
 }
@@ -42,7 +46,7 @@ pub fn plan(
     if parent.role_of_device(committer) != Some(Role::Owner) {
         return Err(Unauthorised::CommitterNotOwner);
     }
-    let mut plan = Plan { removes: Vec::new(), left: Vec::new(), policy: parent.policy.clone() };
+    let mut plan = Plan::unchanged(parent);
     for request in requests {
         plan.remove(parent, &member.certificate.account, request)?;
     }
@@ -57,6 +61,27 @@ pub fn plan(
 }
 
 impl Plan {
+    pub(super) fn unchanged(parent: &Standing) -> Self {
+        Self {
+            removes: Vec::new(),
+            left: Vec::new(),
+            removed_accounts: Vec::new(),
+            added: Vec::new(),
+            policy: parent.policy.clone(),
+        }
+    }
+
+    /// What kind of change it is.
+    pub fn class(&self) -> Class {
+        if !self.removed_accounts.is_empty() {
+            Class::Removal
+        } else if !self.added.is_empty() {
+            Class::Change
+        } else {
+            Class::Update
+        }
+    }
+
     fn remove(
         &mut self,
         parent: &Standing,
@@ -95,6 +120,7 @@ impl Plan {
             self.left.extend(&devices);
         }
         self.removes.extend(devices);
+        self.removed_accounts.push(*target);
         Ok(())
     }
 
@@ -124,6 +150,7 @@ impl Plan {
             return Err(Unauthorised::InviteUsedUp);
         }
         self.policy = self.policy.with_added(account, *role, *invite)?;
+        self.added.push(leaf.certificate.device);
         Ok(())
     }
 }
