@@ -5,6 +5,8 @@ pub mod commit;
 mod effect;
 pub mod engine;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 pub mod frame;
 pub mod identity;
 mod join;

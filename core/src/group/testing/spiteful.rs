@@ -178,7 +178,8 @@ mod tests {
         // Parents of eight leaves, by their place among parents: 0, 2, 4, 6 are lowest, 3 is the root.
         let above = |parent| (0..8).filter(|leaf| is_above(parent, *leaf)).collect::<Vec<_>>();
         assert_eq!(above(0), [0, 1]);
-        assert_eq!(above(2), [4, 5]);
+        assert_eq!(above(2), [2, 3]);
+        assert_eq!(above(4), [4, 5]);
         assert_eq!(above(1), [0, 1, 2, 3]);
         assert_eq!(above(5), [4, 5, 6, 7]);
         assert_eq!(above(3), [0, 1, 2, 3, 4, 5, 6, 7]);
