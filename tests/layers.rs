@@ -54,13 +54,14 @@ const USES: &[(&str, &[&str])] = &[
     ("certificate", &["id"]),
     ("delivery", &["id"]),
     ("letter", &["certificate"]),
+    ("permission", &["model"]),
     ("event", &["certificate", "id", "model"]),
     ("invite", &["event", "id"]),
-    ("group", &["certificate", "event", "id", "model"]),
+    ("group", &["certificate", "event", "id", "model", "permission"]),
     ("measure", &["certificate", "clock", "event", "group", "id", "model"]),
     ("router", &["metrics"]),
     ("store", &["certificate", "clock", "group", "id", "keys", "metrics", "model"]),
-    ("journal", &["certificate", "event", "id", "model", "store"]),
+    ("journal", &["certificate", "event", "id", "model", "permission", "store"]),
     (
         "network",
         &[

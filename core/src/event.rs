@@ -1,7 +1,7 @@
 //! Signed event logs (L3): what members say, whatever becomes of the MLS state it travelled in.
 //!
 //! Reads, checks and signs single events. It neither stores them nor decides who may see them, and
-//! whether an author may write a kind (channels are the owner's) is for those who know the roster.
+//! whether an author may write a kind (channels are not everyone's) is for those who know the roster.
 //! Nothing here implements `Debug`: events hold what people wrote.
 
 mod body;
@@ -11,10 +11,9 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use prost::Message as _;
 use spacepanda_proto::peer::v1 as wire;
 
-pub(crate) use body::read_role;
 pub use body::{
-    Body, ChangeKind, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_LONG_TEXT_CHARS, MAX_NAME_CHARS,
-    MAX_PEER_ID_BYTES, MAX_TEXT_BYTES, is_state_kind,
+    Body, ChangeKind, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_KEY_PACKAGE_BYTES, MAX_LONG_TEXT_CHARS,
+    MAX_NAME_CHARS, MAX_PEER_ID_BYTES, MAX_TEXT_BYTES, is_state_kind,
 };
 pub use order::{Knowledge, Position, check_lamport, next_lamport};
 

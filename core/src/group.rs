@@ -15,6 +15,7 @@ pub mod message;
 mod overlay;
 pub mod policy;
 pub mod process;
+pub mod requests;
 pub mod rows;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]

@@ -18,6 +18,7 @@ pub mod measure;
 pub mod metrics;
 pub mod model;
 pub mod network;
+pub mod permission;
 pub mod router;
 pub mod session;
 pub mod store;

@@ -100,8 +100,9 @@ impl Invite {
         let packages: Vec<_> =
             (0..count).map(|_| fresh_key_package(&Device::new().identity)).collect::<Result<_, _>>()?;
         let start = Instant::now();
+        let mut key_packages = Vec::with_capacity(count);
         let mut adds = Vec::with_capacity(count);
-        let mut proven = Vec::with_capacity(count);
+        let mut reasons = Justification::empty(now_ms().unsigned_abs());
         for package in packages {
             let checked = check_key_package(&package.bytes)?;
             let nonce = *random();
@@ -111,16 +112,13 @@ impl Invite {
                 key_package_hash: checked.hash,
                 signature: sign_join(&self.seed, &state.facts().gid, &nonce, &checked.hash),
             };
-            let leaf = AddedLeaf { certificate: checked.certificate, key_package_hash: checked.hash };
-            adds.push(package.bytes);
-            proven.push((leaf, proof));
+            adds.push(AddedLeaf { certificate: checked.certificate, key_package_hash: checked.hash });
+            key_packages.push(package.bytes);
+            reasons.joins.push(proof);
         }
-        let planned = plan(&state.facts().standing, &owner.identity.device(), &proven, &[])?;
-        let joins = proven.into_iter().map(|(_, proof)| proof).collect();
-        let justification =
-            Justification { wall_ms: now_ms().unsigned_abs(), requests: Vec::new(), joins }.encode()?;
-        let change = Change { adds, removes: planned.removes, policy: planned.policy };
-        let committed = state.commit(&owner.identity, change, justification)?;
+        let planned = plan(&state.facts().standing, &owner.identity.device(), &adds, &reasons)?;
+        let change = Change { adds: key_packages, removes: planned.removes, policy: planned.policy };
+        let committed = state.commit(&owner.identity, change, reasons.encode()?)?;
         Ok((committed.child, start.elapsed()))
     }
 }

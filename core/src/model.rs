@@ -8,10 +8,24 @@ use crate::id::{AccountId, ChannelId, EventId, GroupId, InviteId, StateId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Role {
-    /// Changes membership, channels and invites.
+    /// Everything.
     Owner = 1,
+    /// Everything but what concerns owners.
+    Admin = 2,
+    /// Reads, writes, and removes members.
+    Moderator = 3,
     /// Reads and writes.
     Member = 4,
+}
+
+impl Role {
+    /// Every role, the mightiest first.
+    pub const ALL: [Self; 4] = [Self::Owner, Self::Admin, Self::Moderator, Self::Member];
+
+    /// The role of this number, if this version knows it.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| *role as u32 == number)
+    }
 }
 
 /// How the MLS group of a space is doing.

@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod peer;
 pub mod register;
 pub mod request;
+pub mod role_change;
 pub mod server;
 pub mod space;
 pub mod tip;

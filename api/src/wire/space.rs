@@ -155,6 +155,8 @@ impl IntoWire for Role {
     fn into_wire(self) -> wire::Role {
         match self {
             Self::Owner => wire::Role::Owner,
+            Self::Admin => wire::Role::Admin,
+            Self::Moderator => wire::Role::Moderator,
             Self::Member => wire::Role::Member,
         }
     }

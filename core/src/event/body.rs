@@ -25,16 +25,46 @@ pub const MAX_ADDRESS_BYTES: usize = 256;
 /// Longest peer id, bytes. An Ed25519 one has 38.
 pub const MAX_PEER_ID_BYTES: usize = 64;
 
+/// Longest KeyPackage that is asked to be added, bytes. Ours have under 1 KiB.
+pub const MAX_KEY_PACKAGE_BYTES: usize = 16 * 1024;
+
 /// Kinds that every member gets, newcomers included.
 const STATE_KINDS: std::ops::Range<i32> = 16..32;
 
 /// What a member asks of those who commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
     /// Remove the target.
     Remove,
     /// Let the target, who is the author, go.
     Leave,
+    /// Change the target's role.
+    Role {
+        /// What it is so far.
+        was: Role,
+        /// What it becomes.
+        to: Role,
+        /// How often it had changed before.
+        role_changes: u64,
+    },
+    /// Give the author's device, of the target's account, a fresh leaf for its old one.
+    Rejoin {
+        /// tls(KeyPackage) of the fresh leaf, at most [`MAX_KEY_PACKAGE_BYTES`].
+        key_package: Vec<u8>,
+        /// The old leaf's HPKE key (RFC 9420 §7.2).
+        old_encryption_key: [u8; 32],
+    },
+    /// Add the target, who asked the author's server with an invite.
+    Add {
+        /// tls(KeyPackage), at most [`MAX_KEY_PACKAGE_BYTES`].
+        key_package: Vec<u8>,
+        /// The invite.
+        invite: InviteId,
+        /// What the server challenged the joiner with.
+        nonce: [u8; 32],
+        /// By the invite's key, over challenge and KeyPackage.
+        signature: [u8; 64],
+    },
 }
 
 /// What an event says.
@@ -103,7 +133,7 @@ pub enum Body {
         kind: ChangeKind,
         /// Whom.
         target: AccountId,
-        /// The target's generation in the policy this acts on.
+        /// The target's generation in the policy this acts on; one who never was a member has 0.
         generation: u64,
     },
     /// Of a newer version.
@@ -187,12 +217,9 @@ impl Body {
             Self::InviteRevoked { invite } => {
                 wire::InviteRevokedBody { invite_id: invite.0.to_vec() }.encode_to_vec()
             }
-            Self::ChangeRequest { kind, target, generation } => wire::ChangeRequestBody {
-                kind: kind.to_wire() as i32,
-                target: target.0.to_vec(),
-                generation: *generation,
+            Self::ChangeRequest { kind, target, generation } => {
+                kind.to_wire(target.0.to_vec(), *generation).encode_to_vec()
             }
-            .encode_to_vec(),
             Self::Unknown { body, .. } => body.clone(),
         }
     }
@@ -217,17 +244,59 @@ impl Body {
 }
 
 impl ChangeKind {
-    fn to_wire(self) -> wire::ChangeKind {
+    fn to_wire(&self, target: Vec<u8>, generation: u64) -> wire::ChangeRequestBody {
+        let body = wire::ChangeRequestBody { target, generation, ..Default::default() };
         match self {
-            Self::Remove => wire::ChangeKind::Remove,
-            Self::Leave => wire::ChangeKind::Leave,
+            Self::Remove => wire::ChangeRequestBody { kind: wire::ChangeKind::Remove.into(), ..body },
+            Self::Leave => wire::ChangeRequestBody { kind: wire::ChangeKind::Leave.into(), ..body },
+            Self::Role { was, to, role_changes } => wire::ChangeRequestBody {
+                kind: wire::ChangeKind::Role.into(),
+                role_before: *was as u32,
+                role: *to as u32,
+                role_changes: *role_changes,
+                ..body
+            },
+            Self::Rejoin { key_package, old_encryption_key } => wire::ChangeRequestBody {
+                kind: wire::ChangeKind::Rejoin.into(),
+                key_package: key_package.clone(),
+                old_encryption_key: old_encryption_key.to_vec(),
+                ..body
+            },
+            Self::Add { key_package, invite, nonce, signature } => wire::ChangeRequestBody {
+                kind: wire::ChangeKind::Add.into(),
+                key_package: key_package.clone(),
+                invite_id: invite.0.to_vec(),
+                nonce: nonce.to_vec(),
+                signature: signature.to_vec(),
+                ..body
+            },
         }
     }
-}
 
-/// The role of this number, if this version knows it.
-pub(crate) fn read_role(number: u32) -> Option<Role> {
-    [Role::Owner, Role::Member].into_iter().find(|role| *role as u32 == number)
+    /// `None` for a kind or role of a newer version.
+    fn from_wire(body: wire::ChangeRequestBody) -> Result<Option<Self>, EventError> {
+        Ok(Some(match wire::ChangeKind::try_from(body.kind) {
+            Ok(wire::ChangeKind::Remove) => Self::Remove,
+            Ok(wire::ChangeKind::Leave) => Self::Leave,
+            Ok(wire::ChangeKind::Role) => {
+                limit(body.role_changes <= MAX_STORED)?;
+                let roles = (Role::from_number(body.role_before), Role::from_number(body.role));
+                let (Some(was), Some(to)) = roles else { return Ok(None) };
+                Self::Role { was, to, role_changes: body.role_changes }
+            }
+            Ok(wire::ChangeKind::Rejoin) => Self::Rejoin {
+                old_encryption_key: fixed(&body.old_encryption_key)?,
+                key_package: key_package(body.key_package)?,
+            },
+            Ok(wire::ChangeKind::Add) => Self::Add {
+                invite: invite_id(&body.invite_id)?,
+                nonce: fixed(&body.nonce)?,
+                signature: fixed(&body.signature)?,
+                key_package: key_package(body.key_package)?,
+            },
+            Ok(wire::ChangeKind::Unspecified) | Err(_) => return Ok(None),
+        }))
+    }
 }
 
 fn text(body: &[u8]) -> Result<Body, EventError> {
@@ -275,8 +344,8 @@ fn invite(body: &[u8]) -> Result<Option<Body>, EventError> {
     let body: wire::InviteBody = read(body)?;
     limit(body.expires_at_ms <= MAX_STORED && body.epoch <= MAX_STORED)?;
     let invite = invite_id(&body.invite_id)?;
-    let public_key = <[u8; 32]>::try_from(&*body.public_key).map_err(|_| EventError::Malformed)?;
-    Ok(read_role(body.role).map(|role| Body::Invite {
+    let public_key = fixed(&body.public_key)?;
+    Ok(Role::from_number(body.role).map(|role| Body::Invite {
         invite,
         public_key,
         role,
@@ -295,12 +364,17 @@ fn change_request(body: &[u8]) -> Result<Option<Body>, EventError> {
     let body: wire::ChangeRequestBody = read(body)?;
     limit(body.generation <= MAX_STORED)?;
     let target = AccountId::try_from(&*body.target).map_err(|_| EventError::Malformed)?;
-    let kind = match wire::ChangeKind::try_from(body.kind) {
-        Ok(wire::ChangeKind::Remove) => ChangeKind::Remove,
-        Ok(wire::ChangeKind::Leave) => ChangeKind::Leave,
-        Ok(wire::ChangeKind::Unspecified) | Err(_) => return Ok(None),
-    };
-    Ok(Some(Body::ChangeRequest { kind, target, generation: body.generation }))
+    let generation = body.generation;
+    Ok(ChangeKind::from_wire(body)?.map(|kind| Body::ChangeRequest { kind, target, generation }))
+}
+
+fn key_package(bytes: Vec<u8>) -> Result<Vec<u8>, EventError> {
+    limit(bytes.len() <= MAX_KEY_PACKAGE_BYTES)?;
+    if bytes.is_empty() { Err(EventError::Malformed) } else { Ok(bytes) }
+}
+
+fn fixed<const N: usize>(bytes: &[u8]) -> Result<[u8; N], EventError> {
+    bytes.try_into().map_err(|_| EventError::Malformed)
 }
 
 fn read<M: Message + Default>(body: &[u8]) -> Result<M, EventError> {
@@ -347,6 +421,11 @@ mod tests {
         Body::ChangeRequest { kind, target: AccountId([4; 32]), generation: 8 }
     }
 
+    fn add(key_package_bytes: usize) -> ChangeKind {
+        let key_package = vec![7; key_package_bytes];
+        ChangeKind::Add { key_package, invite: INVITE, nonce: [8; 32], signature: [9; 64] }
+    }
+
     fn every_kind() -> Vec<Body> {
         vec![
             Body::Text { channel: CHANNEL, text: "hi".into(), reply_to: None },
@@ -359,6 +438,9 @@ mod tests {
             Body::InviteRevoked { invite: INVITE },
             request(ChangeKind::Remove),
             request(ChangeKind::Leave),
+            request(ChangeKind::Role { was: Role::Member, to: Role::Admin, role_changes: 3 }),
+            request(ChangeKind::Rejoin { key_package: vec![5; 16 * 1024], old_encryption_key: [6; 32] }),
+            request(add(700)),
             Body::Unknown { kind: 0, body: vec![1] },
             Body::Unknown { kind: 31, body: vec![1, 2] },
         ]
@@ -398,6 +480,9 @@ mod tests {
             None,
             None,
             None,
+            None,
+            None,
+            None,
         ];
         assert_eq!(keys, expected);
     }
@@ -430,6 +515,9 @@ mod tests {
             addresses(38, 17, 1),
             addresses(38, 1, 257),
             Body::ChangeRequest { kind: ChangeKind::Leave, target: AccountId([4; 32]), generation: u64::MAX },
+            request(ChangeKind::Role { was: Role::Member, to: Role::Admin, role_changes: u64::MAX }),
+            request(ChangeKind::Rejoin { key_package: vec![5; 16 * 1024 + 1], old_encryption_key: [6; 32] }),
+            request(add(16 * 1024 + 1)),
         ];
         for body in beyond {
             assert!(read_back(&body) == Err(EventError::Limit), "kind {}", body.kind());
@@ -445,15 +533,36 @@ mod tests {
     }
 
     #[test]
+    fn requests_with_parts_missing_are_malformed() {
+        let whole = |kind: ChangeKind| kind.to_wire(vec![4; 32], 0);
+        let rejoin = whole(ChangeKind::Rejoin { key_package: vec![5], old_encryption_key: [6; 32] });
+        let add = whole(add(1));
+        let none = Vec::new;
+        for body in [
+            wire::ChangeRequestBody { key_package: none(), ..rejoin.clone() },
+            wire::ChangeRequestBody { old_encryption_key: vec![6; 31], ..rejoin },
+            wire::ChangeRequestBody { key_package: none(), ..add.clone() },
+            wire::ChangeRequestBody { invite_id: none(), ..add.clone() },
+            wire::ChangeRequestBody { nonce: vec![8; 33], ..add.clone() },
+            wire::ChangeRequestBody { signature: none(), ..add },
+        ] {
+            assert!(Body::decode(32, body.encode_to_vec()) == Err(EventError::Malformed), "{body:?}");
+        }
+    }
+
+    #[test]
     fn a_newer_role_or_request_is_kept() {
         let newer_role = wire::InviteBody {
             invite_id: vec![1; 16],
             public_key: vec![2; 32],
-            role: 2,
+            role: 5,
             ..Default::default()
         };
-        let newer_request = wire::ChangeRequestBody { kind: 3, target: vec![1; 32], generation: 0 };
-        for (kind, body) in [(20, newer_role.encode_to_vec()), (32, newer_request.encode_to_vec())] {
+        let newer_request = wire::ChangeRequestBody { kind: 6, target: vec![1; 32], ..Default::default() };
+        let newer_promotion =
+            wire::ChangeRequestBody { kind: 3, role_before: 4, role: 9, ..newer_request.clone() };
+        let requests = [newer_request, newer_promotion].map(|request| (32, request.encode_to_vec()));
+        for (kind, body) in [(20, newer_role.encode_to_vec())].into_iter().chain(requests) {
             assert!(Body::decode(kind, body.clone()) == Ok(Body::Unknown { kind, body }));
         }
     }

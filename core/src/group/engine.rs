@@ -132,7 +132,7 @@ pub trait Engine: Sized {
 pub enum Outcome<S> {
     /// Merged: the child state, all of it to be stored.
     Child(S),
-    /// It removes this device, which therefore has no part in the child.
+    /// It takes this device's leaf away: who rejoins enters the child by its Welcome, others do not.
     Removed(PublicChild),
     /// Valid and authorised as far as anyone can see, but its secret does not open here: its committer
     /// sealed it wrongly, to this device at least, or this device's keys are damaged.

@@ -15,14 +15,14 @@ use super::{
     policy::POLICY_EXTENSION,
     rows::{RowChanges, Rows},
 };
+pub use crate::event::MAX_KEY_PACKAGE_BYTES;
+
 use crate::certificate::Certificate;
 
 /// The one ciphersuite, 0x0001 (RFC 9420 §17.1).
 pub(super) const CIPHERSUITE: Ciphersuite = Ciphersuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519;
 /// The GroupContext extension that every member must know.
 pub(super) const POLICY_TYPE: ExtensionType = ExtensionType::Unknown(POLICY_EXTENSION);
-/// Longest accepted KeyPackage, bytes.
-pub const MAX_KEY_PACKAGE_BYTES: usize = 16 * 1024;
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// Usable this long before it was made, for clocks that are behind.

@@ -6,7 +6,7 @@ use prost::Message as _;
 use spacepanda_proto::peer::v1 as wire;
 
 use crate::{
-    event::{MAX_STORED, read_role},
+    event::MAX_STORED,
     id::{AccountId, InviteId},
     model::Role,
 };
@@ -68,6 +68,8 @@ pub struct PolicyAccount {
     pub generation: u64,
     /// Invites made before this epoch do not admit the account.
     pub barred_until_epoch: u64,
+    /// Bumped by every change of the role by request.
+    pub role_changes: u64,
 }
 
 /// How often an invite was used.
@@ -82,8 +84,7 @@ pub struct PolicyInvite {
 impl Policy {
     /// The policy of a new group.
     pub fn founding(owner: AccountId) -> Self {
-        let owner =
-            PolicyAccount { account: owner, role: Some(Role::Owner), generation: 0, barred_until_epoch: 0 };
+        let owner = PolicyAccount::entering(owner, Role::Owner);
         Self { version: PROTOCOL_VERSION, accounts: vec![owner], invites: Vec::new() }
     }
 
@@ -162,10 +163,7 @@ impl Policy {
                 entry.ok_or(PolicyError::AlreadyMember)?.role = Some(role);
             }
             Err(_) if self.accounts.len() >= MAX_POLICY_ACCOUNTS => return Err(PolicyError::TooLarge),
-            Err(index) => policy.accounts.insert(
-                index,
-                PolicyAccount { account, role: Some(role), generation: 0, barred_until_epoch: 0 },
-            ),
+            Err(index) => policy.accounts.insert(index, PolicyAccount::entering(account, role)),
         }
         policy.count_use(invite)?;
         Ok(policy)
@@ -185,6 +183,19 @@ impl Policy {
             if by_other {
                 entry.barred_until_epoch = at_epoch.saturating_add(1).min(MAX_STORED);
             }
+        }
+        policy
+    }
+
+    /// The policy after a member's role was changed. Whoever is no member stays none.
+    #[must_use]
+    pub fn with_role(&self, account: &AccountId, to: Role) -> Self {
+        let mut policy = self.clone();
+        let index = self.account_index(account).ok();
+        let entry = index.and_then(|index| policy.accounts.get_mut(index));
+        if let Some(entry) = entry.filter(|entry| entry.role.is_some()) {
+            entry.role = Some(to);
+            entry.role_changes = entry.role_changes.saturating_add(1).min(MAX_STORED);
         }
         policy
     }
@@ -212,28 +223,36 @@ impl Policy {
 }
 
 impl PolicyAccount {
+    /// An account that never was a member before.
+    pub fn entering(account: AccountId, role: Role) -> Self {
+        Self { account, role: Some(role), generation: 0, barred_until_epoch: 0, role_changes: 0 }
+    }
+
     fn to_wire(&self) -> wire::PolicyAccount {
         wire::PolicyAccount {
             account: self.account.0.to_vec(),
             role: self.role.map_or(0, |role| role as u32),
             generation: self.generation,
             barred_until_epoch: self.barred_until_epoch,
+            role_changes: self.role_changes,
         }
     }
 
     fn from_wire(entry: &wire::PolicyAccount) -> Result<Self, PolicyError> {
-        if entry.generation > MAX_STORED || entry.barred_until_epoch > MAX_STORED {
+        let largest = entry.generation.max(entry.barred_until_epoch).max(entry.role_changes);
+        if largest > MAX_STORED {
             return Err(PolicyError::Malformed);
         }
         let role = match entry.role {
             0 => None,
-            number => Some(read_role(number).ok_or(PolicyError::UnknownRole)?),
+            number => Some(Role::from_number(number).ok_or(PolicyError::UnknownRole)?),
         };
         Ok(Self {
             account: AccountId::try_from(&*entry.account).map_err(|_| PolicyError::Malformed)?,
             role,
             generation: entry.generation,
             barred_until_epoch: entry.barred_until_epoch,
+            role_changes: entry.role_changes,
         })
     }
 }
@@ -319,6 +338,21 @@ mod tests {
     }
 
     #[test]
+    fn changes_of_a_role_are_counted_for_good() {
+        let admin = policy().with_role(&FIRST, Role::Admin);
+        let entry = admin.standing_of(&FIRST).unwrap();
+        assert_eq!((entry.role, entry.role_changes, entry.generation), (Some(Role::Admin), 1, 0));
+        assert_eq!(Policy::decode(&admin.encode()), Ok(admin.clone()));
+
+        let gone = admin.with_removed(&FIRST, 7, false);
+        assert_eq!(gone.with_role(&FIRST, Role::Owner), gone, "no longer a member");
+        let back = gone.with_added(FIRST, Role::Member, INVITE).unwrap();
+        let entry = back.standing_of(&FIRST).unwrap();
+        assert_eq!((entry.role, entry.role_changes, entry.generation), (Some(Role::Member), 1, 1));
+        assert_eq!(policy().with_role(&AccountId([8; 32]), Role::Owner), policy());
+    }
+
+    #[test]
     fn a_full_policy_takes_no_more() {
         let mut full = policy();
         full.invites = (0..4096u32)
@@ -337,7 +371,8 @@ mod tests {
             .map(|n| {
                 let mut id = [0; 32];
                 id[..4].copy_from_slice(&n.to_be_bytes());
-                PolicyAccount { account: AccountId(id), role: None, generation: 1, barred_until_epoch: 0 }
+                let entered = PolicyAccount::entering(AccountId(id), Role::Member);
+                PolicyAccount { role: None, generation: 1, ..entered }
             })
             .collect();
         assert_eq!(full.with_added(someone, Role::Member, INVITE), Err(PolicyError::TooLarge));
@@ -353,6 +388,7 @@ mod tests {
             role: None,
             generation: MAX_STORED,
             barred_until_epoch: MAX_STORED,
+            role_changes: MAX_STORED,
         };
         let invite = PolicyInvite { invite: INVITE, used: u32::MAX };
         let largest = Policy {
@@ -371,6 +407,7 @@ mod tests {
         assert_eq!(refusal(|p| p.invites[1] = p.invites[0].clone()), Some(PolicyError::NotCanonical));
         assert_eq!(refusal(|p| p.invites[0].used = 0), Some(PolicyError::NotCanonical));
         assert_eq!(refusal(|p| p.accounts[0].generation = u64::MAX), Some(PolicyError::Malformed));
+        assert_eq!(refusal(|p| p.accounts[0].role_changes = u64::MAX), Some(PolicyError::Malformed));
         assert_eq!(refusal(|p| p.version = 0), Some(PolicyError::Malformed));
         assert_eq!(refusal(|p| p.version = 2), Some(PolicyError::Newer));
 
@@ -382,7 +419,7 @@ mod tests {
     #[test]
     fn unknown_roles_are_refused() {
         let mut policy = wire::Policy::decode(&*policy().encode()).unwrap();
-        policy.accounts[0].role = 2;
+        policy.accounts[0].role = 5;
         assert_eq!(Policy::decode(&policy.encode_to_vec()), Err(PolicyError::UnknownRole));
     }
 

@@ -57,6 +57,18 @@ pub fn sid_of_commit(gid: &GroupId, commit: &[u8]) -> Result<StateId, CommitErro
     Ok(state_id(gid, epoch, &tag))
 }
 
+/// The leaf that a commit claims to be of, from its bytes alone: nothing is verified.
+///
+/// # Errors
+/// [`CommitError::Malformed`], [`CommitError::WrongGroup`], [`CommitError::Forbidden`] for a sender
+/// without a leaf.
+pub fn sender_of_commit(gid: &GroupId, commit: &[u8]) -> Result<u32, CommitError> {
+    match read_commit(gid, commit)?.sender() {
+        Sender::Member(leaf) => Ok(leaf.u32()),
+        _ => Err(CommitError::Forbidden),
+    }
+}
+
 impl GroupState {
     /// Checks a commit made on this state and says where it leads. This state stays as it is.
     ///

@@ -6,6 +6,7 @@ use super::{Effects, Reading, tell};
 use crate::{
     event::{Body, ChangeKind, SignedEvent},
     model::{Channel, MemberChange, Role},
+    permission::{Action, may},
     router::{Address, acceptable},
     store::{
         StoreError, WriteTx,
@@ -14,6 +15,7 @@ use crate::{
         logbook::LogBook,
         message, peer,
         register::{self, Candidate},
+        role_change,
         space::{self, MemberRow},
     },
 };
@@ -75,9 +77,15 @@ async fn request(
     let Body::ChangeRequest { kind, target, generation } = &signed.event.body else {
         return Ok(Effects::default());
     };
+    // The state it is to be committed on decides; here it is only what cannot be right that is left out.
     let (name, allowed) = match kind {
         ChangeKind::Leave => ("leave", *target == author.account),
-        ChangeKind::Remove => ("remove", author.role == Role::Owner),
+        ChangeKind::Remove => ("remove", may(author.role, Action::Remove { target: Role::Member })),
+        ChangeKind::Role { was, to, .. } => {
+            ("role", may(author.role, Action::SetRole { target: *was, to: *to }))
+        }
+        // Their newcomers need a letter as well, which only the server they asked can write so far.
+        ChangeKind::Add { .. } | ChangeKind::Rejoin { .. } => return Ok(Effects::default()),
     };
     if !allowed {
         return Ok(Effects::default());
@@ -94,12 +102,17 @@ async fn state(
     signed: &SignedEvent,
 ) -> Result<Effects, StoreError> {
     let event = &signed.event;
-    let owners_only = matches!(
-        event.body,
-        Body::Space { .. } | Body::Channel { .. } | Body::Invite { .. } | Body::InviteRevoked { .. }
-    );
-    if owners_only && author.role != Role::Owner {
-        return Ok(Effects::default());
+    let action = match event.body {
+        Body::Space { .. } | Body::Channel { .. } | Body::InviteRevoked { .. } => Some(Action::Configure),
+        Body::Invite { role, .. } => Some(Action::Invite { to: role }),
+        _ => None,
+    };
+    if let Some(action) = action {
+        // By what its author was when it wrote: the same verdict early and late.
+        let then = role_change::at(tx.conn(), event.gid, author.account, event.seen_sid).await?;
+        if !may(then.unwrap_or(author.role), action) {
+            return Ok(Effects::default());
+        }
     }
     let Some(key) = event.body.register(&author.account, &event.author) else {
         return Ok(Effects::default());

@@ -12,7 +12,11 @@ use spacepanda_proto::peer::v1::{
     peer_request, peer_response,
 };
 
-use super::{Network, Slot, SlotError, commit::Wish, misbehaviour::Offence};
+use super::{
+    Network, Slot, SlotError,
+    commit::{Wish, is_committer},
+    misbehaviour::Offence,
+};
 use crate::{
     certificate::Certificate,
     clock::{now_ms, random},
@@ -145,6 +149,9 @@ impl Network {
         };
         if standing.policy.uses_of(id) >= invite.max_uses {
             return refuse(JoinOutcome::UsedUp);
+        }
+        if !is_committer(&standing, &self.keys.device_id()) {
+            return refuse(JoinOutcome::Unknown);
         }
         let leaf = AddedLeaf { certificate: checked.certificate, key_package_hash: checked.hash };
         match self.add(&mut slot, request.key_package, leaf, proof).await {

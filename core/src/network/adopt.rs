@@ -6,7 +6,9 @@ use futures::future::BoxFuture;
 use spacepanda_proto::peer::v1::FrameOutcome;
 
 use super::{
-    Network, Slot, SlotError, health,
+    Network, Slot, SlotError,
+    commit::is_committer,
+    health,
     intake::{Arrived, Taking},
     misbehaviour::Offence,
 };
@@ -14,8 +16,13 @@ use crate::{
     certificate::Certificate,
     clock::now_ms,
     group::{
-        authorize::Authorized, engine::Outcome, error::CommitError, frame::Frame, policy::Policy,
-        process::Processed, rows::RowChanges, state::StateFacts,
+        authorize::Authorized,
+        engine::Outcome,
+        error::CommitError,
+        frame::Frame,
+        process::{Processed, sender_of_commit},
+        rows::RowChanges,
+        state::StateFacts,
     },
     id::{AccountId, CommitId, DeviceId, FrameId, GroupId, StateId},
     journal::{Members, tell},
@@ -26,7 +33,7 @@ use crate::{
         feed::Entry,
         former, frame, invite, message,
         mls::{self, TaggedState},
-        outbox, peer, space, tip,
+        outbox, peer, role_change, space, tip,
     },
 };
 
@@ -108,31 +115,40 @@ async fn come_and_go(tx: &mut WriteTx<'_>, adoption: &Adoption, now: i64) -> Res
         let certificate = &leaf.certificate;
         if adoption.authorized.added.contains(&certificate.device) {
             let joined_at = joined_at(&adoption.authorized, now);
-            add_member(tx, gid, certificate, &adoption.facts.standing.policy, epoch, joined_at).await?;
+            add_member(tx, &adoption.facts, certificate, epoch, joined_at).await?;
             tell(tx, &Entry::Member(gid, certificate.account, MemberChange::Joined), now).await?;
         }
     }
-    Ok(())
+    for change in &adoption.authorized.roles {
+        if role_change::set(tx.conn(), gid, change.account, adoption.facts.sid, change.to).await? {
+            tell(tx, &Entry::Member(gid, change.account, MemberChange::Updated), now).await?;
+        }
+    }
+    invite::settle_included(tx.conn(), gid, &adoption.authorized.included).await
 }
 
 fn joined_at(authorized: &Authorized, now: i64) -> i64 {
     i64::try_from(authorized.wall_ms).unwrap_or(i64::MAX).min(now)
 }
 
-/// Stores a member and makes its router known.
+/// Stores a member, or a former one, of a state and makes its router known.
 ///
 /// # Errors
 /// [`StoreError`]
 pub(crate) async fn add_member(
     tx: &mut WriteTx<'_>,
-    gid: GroupId,
+    facts: &StateFacts,
     certificate: &Certificate,
-    policy: &Policy,
     epoch: u64,
     joined_at: i64,
 ) -> Result<(), StoreError> {
-    let role = policy.role_of(&certificate.account).unwrap_or(Role::Member);
-    space::add_member(tx.conn(), gid, certificate, role, epoch, joined_at).await?;
+    let role = facts.standing.policy.role_of(&certificate.account);
+    if let Some(role) = role {
+        // Whoever comes back may have had another one.
+        role_change::set(tx.conn(), facts.gid, certificate.account, facts.sid, role).await?;
+    }
+    let role = role.unwrap_or(Role::Member);
+    space::add_member(tx.conn(), facts.gid, certificate, role, epoch, joined_at).await?;
     peer::note_member(tx.conn(), certificate).await
 }
 
@@ -187,7 +203,17 @@ impl Network {
             return Ok(FrameOutcome::Duplicate);
         }
         let head = slot.head_id(&self.vault).await?;
-        let processed = match slot.state(&self.vault, parent).await?.process_commit(&opened.body) {
+        let state = slot.state(&self.vault, parent).await?;
+        let standing = &state.facts().standing;
+        let sender = sender_of_commit(&gid, &opened.body).ok();
+        let sender = standing.roster.iter().find(|member| Some(member.leaf) == sender);
+        let foreign = sender.is_some_and(|sender| !is_committer(standing, &sender.certificate.device));
+        let processed = match state.process_commit(&opened.body) {
+            // Right by the group's rules, but nobody here could heal a fork.
+            Ok(_) | Err(CommitError::Lifetime) if foreign => {
+                self.offend(peer, Offence::UnauthorisedCommit);
+                return Ok(FrameOutcome::Rejected);
+            }
             Ok(processed) if matches!(processed.outcome, Outcome::Opaque(_)) => {
                 self.note_health(gid, GroupHealth::Stalled, health::UNFOLLOWED).await;
                 tracing::warn!("a commit's secret does not open");

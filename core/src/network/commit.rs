@@ -1,4 +1,4 @@
-//! Making commits: open requests to leave or remove, answered by the owner's device in one batch (T5).
+//! Making commits: open requests, answered by the one device that commits in one batch (T5).
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::{
     clock::now_ms,
     event::SignedEvent,
     group::{
-        authorize::{AddedLeaf, JoinProof, Justification, MAX_REQUESTS, plan},
+        authorize::{AddedLeaf, JoinProof, Justification, MAX_REQUESTS, Standing, plan},
         commit::{Change, Committed},
         error::GroupError,
         frame::Frame,
+        requests::{Batch, Candidate, batch},
         state::GroupState,
     },
-    id::{EventId, GroupId},
-    model::Role,
+    id::{DeviceId, EventId, GroupId},
     store::{StoreError, event, invite, mls},
 };
 
@@ -27,8 +27,15 @@ use crate::{
 pub(super) struct Wish {
     /// tls(KeyPackage), what it adds, and why it may.
     pub(super) adds: Vec<(Vec<u8>, AddedLeaf, JoinProof)>,
-    /// Signed requests to leave or remove.
+    /// Signed requests that add nobody.
     pub(super) requests: Vec<SignedEvent>,
+}
+
+/// Whether a device is the one whose commits are made and followed here: the first owner's. The group's
+/// rules let every member commit; rivals could not be healed yet, so there must be none.
+pub(super) fn is_committer(standing: &Standing, device: &DeviceId) -> bool {
+    let account = standing.member(device).map(|member| member.certificate.account);
+    account.is_some() && account == standing.policy.owner()
 }
 
 impl Network {
@@ -53,7 +60,7 @@ impl Network {
         }
     }
 
-    /// Commits the open requests of a group, if this device may; rejects those that act on the past.
+    /// Commits the open requests of a group, if this device does that; closes those without a future.
     ///
     /// # Errors
     /// [`SlotError`]
@@ -65,20 +72,18 @@ impl Network {
         let mut slot = self.groups.lock(gid).await;
         let own = self.keys.device_id();
         let standing = slot.head(&self.vault).await?.facts().standing.clone();
-        if standing.role_of_device(&own) != Some(Role::Owner) {
+        if !is_committer(&standing, &own) {
             return Ok(());
         }
-        let mut requests: Vec<SignedEvent> = Vec::new();
-        let mut stale: Vec<EventId> = Vec::new();
-        for request in open {
-            requests.push(request);
-            if plan(&standing, &own, &[], &requests).is_err() {
-                stale.extend(requests.pop().map(|request| request.id));
-            }
+        let open: Vec<_> = open.into_iter().map(Candidate::plain).collect();
+        // Nobody is ahead of the one who commits: what it cannot act on alone, it never can.
+        let possible =
+            |candidate: &Candidate| !batch(vec![candidate.clone()], &standing, &own).requests.is_empty();
+        let (open, closed): (Vec<_>, Vec<_>) = open.into_iter().partition(possible);
+        if !closed.is_empty() {
+            self.reject_requests(gid, closed.into_iter().map(|closed| closed.request.id).collect()).await?;
         }
-        if !stale.is_empty() {
-            self.reject_requests(gid, stale).await?;
-        }
+        let Batch { requests, .. } = batch(open, &standing, &own);
         if requests.is_empty() {
             return Ok(());
         }
@@ -162,21 +167,19 @@ impl Network {
     }
 
     fn make_commit(&self, head: &GroupState, wish: Wish) -> Result<Committed, SlotError> {
+        let mut key_packages = Vec::with_capacity(wish.adds.len());
         let mut adds = Vec::with_capacity(wish.adds.len());
-        let mut proven = Vec::with_capacity(wish.adds.len());
+        let mut reasons =
+            Justification { requests: wish.requests, ..Justification::empty(now_ms().unsigned_abs()) };
         for (key_package, leaf, proof) in wish.adds {
-            adds.push(key_package);
-            proven.push((leaf, proof));
+            key_packages.push(key_package);
+            adds.push(leaf);
+            reasons.joins.push(proof);
         }
-        let planned = plan(&head.facts().standing, &self.keys.device_id(), &proven, &wish.requests)
+        let planned = plan(&head.facts().standing, &self.keys.device_id(), &adds, &reasons)
             .map_err(GroupError::from)?;
-        let justification = Justification {
-            wall_ms: now_ms().unsigned_abs(),
-            requests: wish.requests,
-            joins: proven.into_iter().map(|(_, proof)| proof).collect(),
-        };
-        let encoded = justification.encode().map_err(GroupError::from)?;
-        let change = Change { adds, removes: planned.removes, policy: planned.policy };
+        let encoded = reasons.encode().map_err(GroupError::from)?;
+        let change = Change { adds: key_packages, removes: planned.removes, policy: planned.policy };
         Ok(head.commit(&self.keys.identity, change, encoded)?)
     }
 }

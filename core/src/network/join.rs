@@ -335,15 +335,14 @@ impl Network {
         now: i64,
     ) -> Result<(), StoreError> {
         let (gid, epoch) = (arrival.facts.gid, arrival.facts.epoch);
-        let policy = &arrival.facts.standing.policy;
         for certificate in &arrival.former {
-            add_member(tx, gid, certificate, policy, 0, now).await?;
+            add_member(tx, &arrival.facts, certificate, 0, now).await?;
             space::end_member(tx.conn(), gid, certificate.device, epoch).await?;
         }
         for leaf in &arrival.facts.standing.roster {
             // Others were there before; since when exactly, no one needs to tell.
             let joined = if leaf.certificate.device == self.keys.device_id() { epoch } else { 0 };
-            add_member(tx, gid, &leaf.certificate, policy, joined, now).await?;
+            add_member(tx, &arrival.facts, &leaf.certificate, joined, now).await?;
         }
         Ok(())
     }

@@ -208,8 +208,7 @@ async fn found(
     mls::store_rows(tx.conn(), gid, sid, &founding.rows).await?;
     mls::insert_state(tx.conn(), &founding.facts, None, None, now).await?;
     mls::insert_group(tx.conn(), gid, sid, log, now).await?;
-    let policy = &founding.facts.standing.policy;
-    add_member(tx, gid, network.keys.certificate(), policy, founding.facts.epoch, now).await?;
+    add_member(tx, &founding.facts, network.keys.certificate(), founding.facts.epoch, now).await?;
     let members = Members::new(space::member_rows(tx.conn(), gid).await?);
     let reading = Reading { me, members: &members, loopback: false, now };
     let own =

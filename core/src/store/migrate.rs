@@ -11,7 +11,10 @@ use super::StoreError;
 
 type Script = (&'static str, &'static str);
 
-const VAULT: &[Script] = &[("0001_vault.sql", include_str!("../../../migrations/vault/0001_vault.sql"))];
+const VAULT: &[Script] = &[
+    ("0001_vault.sql", include_str!("../../../migrations/vault/0001_vault.sql")),
+    ("0002_role_change.sql", include_str!("../../../migrations/vault/0002_role_change.sql")),
+];
 const SERVER: &[Script] = &[("0001_server.sql", include_str!("../../../migrations/server/0001_server.sql"))];
 
 /// Migrations of vaults.

@@ -325,12 +325,8 @@ pub async fn recipients(conn: &mut SqliteConnection, gid: GroupId, me: AccountId
     Ok(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
-fn role_from(number: i64) -> Result<Role, StoreError> {
-    Ok(match number {
-        1 => Role::Owner,
-        4 => Role::Member,
-        _ => return Err(StoreError::Corrupt),
-    })
+pub(super) fn role_from(number: i64) -> Result<Role, StoreError> {
+    u32::try_from(number).ok().and_then(Role::from_number).ok_or(StoreError::Corrupt)
 }
 
 /// The stored name of a health.

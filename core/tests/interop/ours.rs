@@ -66,6 +66,11 @@ impl Ours {
         Self { device, identity, state }
     }
 
+    /// The HPKE key of its own leaf.
+    pub(crate) fn encryption_key(&self) -> [u8; 32] {
+        self.state.facts().standing.member(&self.device.id()).unwrap().encryption_key
+    }
+
     pub(crate) fn open(&self, frame: &[u8]) -> Result<OpenedFrame, FrameError> {
         self.state.open_frame(&Frame::decode(frame)?)
     }

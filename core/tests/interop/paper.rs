@@ -17,7 +17,8 @@ const INVITE_ID: [u8; 16] = [50; 16];
 const INVITE_SEED: [u8; 32] = [200; 32];
 const NONCE: [u8; 32] = [99; 32];
 const OWNER: u32 = 1;
-const MEMBER: u32 = 4;
+pub(crate) const MODERATOR: u32 = 3;
+pub(crate) const MEMBER: u32 = 4;
 
 /// A person's device, whatever it runs.
 #[derive(Clone)]
@@ -72,11 +73,11 @@ impl Device {
 
     /// The wish to leave, which only the leaving sign.
     pub(crate) fn asks_to_leave(&self) -> Vec<u8> {
-        self.sign_event(wire::EventKind::ChangeRequest, change(wire::ChangeKind::Leave, self.account()))
+        self.asks(change(wire::ChangeKind::Leave, self.account()))
     }
 
-    fn asks_to_remove(&self, account: AccountId) -> Vec<u8> {
-        self.sign_event(wire::EventKind::ChangeRequest, change(wire::ChangeKind::Remove, account))
+    fn asks(&self, body: wire::ChangeRequestBody) -> Vec<u8> {
+        self.sign_event(wire::EventKind::ChangeRequest, body.encode_to_vec())
     }
 
     fn invites(&self, epoch: u64) -> Vec<u8> {
@@ -145,9 +146,14 @@ pub(crate) fn founding_policy(owner: &Device) -> Vec<u8> {
     wire::Policy { version: 1, accounts: vec![owner], invites: vec![] }.encode_to_vec()
 }
 
-/// What the owner commits to let people in.
-pub(crate) fn admission(owner: &dyn Member, requests: &[&Request]) -> Change {
-    let view = owner.view();
+/// What a member commits to let people in whom it invited.
+pub(crate) fn admission(member: &dyn Member, requests: &[&Request]) -> Change {
+    invited_admission(member, member.device(), requests)
+}
+
+/// What a member commits to let people in whom someone invited.
+pub(crate) fn invited_admission(member: &dyn Member, inviter: &Device, requests: &[&Request]) -> Change {
+    let view = member.view();
     let mut policy = wire::Policy::decode(&*view.policy).unwrap();
     let mut justification = empty();
     for request in requests {
@@ -159,7 +165,7 @@ pub(crate) fn admission(owner: &dyn Member, requests: &[&Request]) -> Change {
             None => policy.invites.push(wire::PolicyInvite { invite_id: INVITE_ID.to_vec(), used: 1 }),
         }
         justification.joins.push(wire::JoinProof {
-            invite: owner.device().invites(view.epoch),
+            invite: inviter.invites(view.epoch),
             nonce: NONCE.to_vec(),
             key_package_hash: Sha256::digest(&request.key_package).to_vec(),
             signature: request.signature.to_vec(),
@@ -173,27 +179,66 @@ pub(crate) fn admission(owner: &dyn Member, requests: &[&Request]) -> Change {
     }
 }
 
-/// What the owner commits to put someone out.
-pub(crate) fn removal(owner: &dyn Member, who: &Device) -> Change {
-    let request = owner.device().asks_to_remove(who.account());
-    departure(owner, who, request, owner.view().epoch + 1)
+/// What a member commits to put someone out because it wants to.
+pub(crate) fn removal(member: &dyn Member, who: &Device) -> Change {
+    requested_removal(member, member.device(), who)
 }
 
-/// What the owner commits when someone asked to go.
-pub(crate) fn leave(owner: &dyn Member, who: &Device, request: Vec<u8>) -> Change {
-    departure(owner, who, request, 0)
+/// What a member commits to put someone out because someone asked for it.
+pub(crate) fn requested_removal(member: &dyn Member, author: &Device, who: &Device) -> Change {
+    let request = author.asks(change(wire::ChangeKind::Remove, who.account()));
+    departure(member, who, request, member.view().epoch + 1)
 }
 
-/// What the owner commits for new keys alone.
-pub(crate) fn refresh(owner: &dyn Member) -> Change {
+/// What a member commits when someone asked to go.
+pub(crate) fn leave(member: &dyn Member, who: &Device, request: Vec<u8>) -> Change {
+    departure(member, who, request, 0)
+}
+
+/// What a member commits to give someone another role because someone asked for it.
+pub(crate) fn promotion(member: &dyn Member, author: &Device, who: &Device, role: u32) -> Change {
+    let mut policy = wire::Policy::decode(&*member.view().policy).unwrap();
+    let entry = entry_of(&mut policy, who);
+    let request = author.asks(wire::ChangeRequestBody {
+        role,
+        role_before: entry.role,
+        role_changes: entry.role_changes,
+        ..change(wire::ChangeKind::Role, who.account())
+    });
+    (entry.role, entry.role_changes) = (role, entry.role_changes + 1);
+    let justification = wire::CommitJustification { requests: vec![request], ..empty() };
+    Change {
+        policy: policy.encode_to_vec(),
+        justification: justification.encode_to_vec(),
+        ..Change::default()
+    }
+}
+
+/// What a member commits to give someone who asked for it a fresh leaf.
+pub(crate) fn rejoining(member: &dyn Member, fresh: &Request, old_encryption_key: [u8; 32]) -> Change {
+    let request = fresh.who.asks(wire::ChangeRequestBody {
+        key_package: fresh.key_package.clone(),
+        old_encryption_key: old_encryption_key.to_vec(),
+        ..change(wire::ChangeKind::Rejoin, fresh.who.account())
+    });
+    let justification = wire::CommitJustification { requests: vec![request], ..empty() };
+    Change {
+        adds: vec![fresh.key_package.clone()],
+        removes: vec![fresh.who.id()],
+        policy: member.view().policy,
+        justification: justification.encode_to_vec(),
+    }
+}
+
+/// What a member commits for new keys alone.
+pub(crate) fn refresh(member: &dyn Member) -> Change {
     let justification = empty().encode_to_vec();
-    Change { policy: owner.view().policy, justification, ..Change::default() }
+    Change { policy: member.view().policy, justification, ..Change::default() }
 }
 
-fn departure(owner: &dyn Member, who: &Device, request: Vec<u8>, barred_until_epoch: u64) -> Change {
-    let mut policy = wire::Policy::decode(&*owner.view().policy).unwrap();
-    let mut accounts = policy.accounts.iter_mut();
-    let entry = accounts.find(|entry| entry.account == who.account().0).unwrap();
+fn departure(member: &dyn Member, who: &Device, request: Vec<u8>, barred_until_epoch: u64) -> Change {
+    let mut policy = wire::Policy::decode(&*member.view().policy).unwrap();
+    let entry = entry_of(&mut policy, who);
     (entry.role, entry.generation, entry.barred_until_epoch) = (0, entry.generation + 1, barred_until_epoch);
     let justification = wire::CommitJustification { requests: vec![request], ..empty() };
     Change {
@@ -204,11 +249,15 @@ fn departure(owner: &dyn Member, who: &Device, request: Vec<u8>, barred_until_ep
     }
 }
 
+fn entry_of<'a>(policy: &'a mut wire::Policy, who: &Device) -> &'a mut wire::PolicyAccount {
+    let mut accounts = policy.accounts.iter_mut();
+    accounts.find(|entry| entry.account == who.account().0).unwrap()
+}
+
 fn empty() -> wire::CommitJustification {
     wire::CommitJustification { version: 1, ..Default::default() }
 }
 
-fn change(kind: wire::ChangeKind, account: AccountId) -> Vec<u8> {
-    let body = wire::ChangeRequestBody { kind: kind.into(), target: account.0.to_vec(), generation: 0 };
-    body.encode_to_vec()
+fn change(kind: wire::ChangeKind, account: AccountId) -> wire::ChangeRequestBody {
+    wire::ChangeRequestBody { kind: kind.into(), target: account.0.to_vec(), ..Default::default() }
 }

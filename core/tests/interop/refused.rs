@@ -13,7 +13,7 @@ use crate::{
     member::{Change, Followed, Member},
     other::{Habits, Stranger},
     ours::Joiner,
-    paper::{admission, refresh, removal},
+    paper::{MEMBER, MODERATOR, admission, leave, promotion, refresh, removal},
     story::{of_a_host, with_a_guest},
 };
 
@@ -40,13 +40,40 @@ fn key_packages_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn a_guest_commits_nothing() {
+fn a_guest_commits_nothing_that_it_may_not_ask_for() {
     let (alice, bob, mut mina) = with_a_guest();
-    for change in [refresh(&mina), removal(&mina, bob.device())] {
+    let carol = Joiner::new(4).request();
+    let nothing = refresh(&mina);
+    let unasked = |change: Change| Change { justification: nothing.justification.clone(), ..change };
+    let role = promotion(&mina, mina.device(), mina.device(), MODERATOR);
+    for (change, reason) in [
+        (removal(&mina, bob.device()), Unauthorised::NotPermitted),
+        (removal(&mina, alice.device()), Unauthorised::NotPermitted),
+        (unasked(removal(&mina, bob.device())), Unauthorised::RemoveUnjustified),
+        (role.clone(), Unauthorised::NotPermitted),
+        (unasked(role), Unauthorised::PolicyMismatch),
+        (admission(&mina, &[&carol]), Unauthorised::NotPermitted),
+        (leave(&mina, bob.device(), mina.device().asks_to_leave()), Unauthorised::CommitterRemoved),
+    ] {
         let frame = mina.attempt(&change);
-        assert_eq!(unauthorised(alice.refusal(&frame)), Unauthorised::CommitterNotOwner);
-        assert_eq!(unauthorised(bob.refusal(&frame)), Unauthorised::CommitterNotOwner);
+        assert_eq!(unauthorised(alice.refusal(&frame)), reason);
+        assert_eq!(unauthorised(bob.refusal(&frame)), reason);
     }
+}
+
+#[test]
+fn a_guest_does_not_replay_what_was_asked_before() {
+    let (mut alice, mut bob, mut mina) = with_a_guest();
+    let promoted = promotion(&alice, alice.device(), mina.device(), MODERATOR);
+    let sent = alice.commit(&promoted);
+    assert_eq!([mina.follow(&sent.frame), bob.follow(&sent.frame)], [Followed::Stayed, Followed::Stayed]);
+    let sent = alice.commit(&promotion(&alice, alice.device(), mina.device(), MEMBER));
+    assert_eq!([mina.follow(&sent.frame), bob.follow(&sent.frame)], [Followed::Stayed, Followed::Stayed]);
+    let again = promotion(&mina, alice.device(), mina.device(), MODERATOR);
+    let replayed = Change { justification: promoted.justification, ..again };
+    let frame = mina.attempt(&replayed);
+    assert_eq!(unauthorised(alice.refusal(&frame)), Unauthorised::Stale);
+    assert_eq!(unauthorised(bob.refusal(&frame)), Unauthorised::Stale);
 }
 
 #[test]

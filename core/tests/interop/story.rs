@@ -4,7 +4,10 @@ use crate::{
     member::{Followed, Heard, Member},
     other::{Habits, Other, Stranger},
     ours::{Joiner, Ours},
-    paper::{admission, leave, refresh, removal},
+    paper::{
+        MODERATOR, admission, invited_admission, leave, promotion, refresh, rejoining, removal,
+        requested_removal,
+    },
 };
 
 /// Alice's group: Alice and Bob run our engine, Mina another.
@@ -143,4 +146,64 @@ fn a_host_lets_ours_in_and_out_and_they_follow_every_commit() {
         assert_eq!(member.follow(&sent.frame), Followed::Stayed);
     }
     assert_talk(&mut [&mut mina, &mut dave, &mut carol, &mut nina], 0);
+}
+
+#[test]
+fn a_guest_commits_what_others_ask_for() {
+    let (mut alice, mut bob, mut mina) = with_a_guest();
+
+    // New keys of its own, for which nobody has to ask.
+    let sent = mina.commit(&refresh(&mina));
+    for member in [&mut alice, &mut bob] {
+        assert_eq!(member.follow(&sent.frame), Followed::Stayed);
+    }
+    assert_talk(&mut [&mut alice, &mut mina, &mut bob], 0);
+
+    // Carol comes with the owner's invite.
+    let carol = Joiner::new(4);
+    let sent = mina.commit(&invited_admission(&mina, alice.device(), &[&carol.request()]));
+    let mut carol = carol.join(&sent.welcome.unwrap(), mina.view().route_secret);
+    for member in [&mut alice, &mut bob] {
+        assert_eq!(member.follow(&sent.frame), Followed::Stayed);
+    }
+    assert_talk(&mut [&mut alice, &mut mina, &mut bob, &mut carol], 0);
+
+    // Bob asks for a fresh leaf.
+    let fresh = Joiner::new(3);
+    let sent = mina.commit(&rejoining(&mina, &fresh.request(), bob.encryption_key()));
+    assert_eq!(bob.follow(&sent.frame), Followed::Removed, "the old leaf");
+    let mut bob = fresh.join(&sent.welcome.unwrap(), mina.view().route_secret);
+    for member in [&mut alice, &mut carol] {
+        assert_eq!(member.follow(&sent.frame), Followed::Stayed);
+    }
+    assert_talk(&mut [&mut alice, &mut mina, &mut bob, &mut carol], 0);
+
+    // The owner asks that Mina moderates, which Bob commits; and Mina removes Carol then.
+    let sent = bob.commit(&promotion(&bob, alice.device(), mina.device(), MODERATOR));
+    for member in [&mut alice as &mut dyn Member, &mut mina, &mut carol] {
+        assert_eq!(member.follow(&sent.frame), Followed::Stayed);
+    }
+    let sent = mina.commit(&removal(&mina, carol.device()));
+    assert_eq!(carol.follow(&sent.frame), Followed::Removed);
+    for member in [&mut alice, &mut bob] {
+        assert_eq!(member.follow(&sent.frame), Followed::Stayed);
+    }
+    assert_talk(&mut [&mut alice, &mut mina, &mut bob], 0);
+
+    // Bob asks to go.
+    let request = bob.device().asks_to_leave();
+    let sent = mina.commit(&leave(&mina, bob.device(), request));
+    assert_eq!(bob.follow(&sent.frame), Followed::Removed);
+    assert_eq!(alice.follow(&sent.frame), Followed::Stayed);
+    assert_talk(&mut [&mut alice, &mut mina], 0);
+
+    // And what the owner asks for is committed by Mina, to the last.
+    let dora = Joiner::new(5);
+    let sent = mina.commit(&invited_admission(&mina, alice.device(), &[&dora.request()]));
+    let mut dora = dora.join(&sent.welcome.unwrap(), mina.view().route_secret);
+    assert_eq!(alice.follow(&sent.frame), Followed::Stayed);
+    let sent = mina.commit(&requested_removal(&mina, alice.device(), dora.device()));
+    assert_eq!(dora.follow(&sent.frame), Followed::Removed);
+    assert_eq!(alice.follow(&sent.frame), Followed::Stayed);
+    assert_talk(&mut [&mut alice, &mut mina], 0);
 }

@@ -127,7 +127,7 @@ async fn smuggle(mole: &mut Mole, nothing: &Change, link: &str) -> (Change, Vec<
     let proof = JoinProof { invite, nonce, key_package_hash: key_package.hash, signature };
     let account = accomplice.identity.certificate.account;
     let mut policy = nothing.policy.clone();
-    let entry = PolicyAccount { account, role: Some(Role::Member), generation: 0, barred_until_epoch: 0 };
+    let entry = PolicyAccount::entering(account, Role::Member);
     policy.accounts.push(entry);
     policy.accounts.sort_by_key(|entry| entry.account);
     let change = Change { adds: vec![key_package.bytes], policy, ..nothing.clone() };

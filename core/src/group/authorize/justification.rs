@@ -10,7 +10,7 @@ use super::Unauthorised;
 use crate::{
     certificate::verify,
     event::{Body, MAX_STORED, SignedEvent},
-    id::GroupId,
+    id::{GroupId, InviteId},
 };
 
 /// Most change requests in one commit.
@@ -27,9 +27,9 @@ const JOIN_CONTEXT: &[u8] = b"spacepanda/join/1\0";
 pub struct Justification {
     /// The committer's clock in Unix milliseconds, for display only.
     pub wall_ms: u64,
-    /// Change requests, one for each account that goes.
+    /// Change requests.
     pub requests: Vec<SignedEvent>,
-    /// Proofs, one for each leaf that comes.
+    /// Proofs, one for each newcomer, also for those whom a request asks to add.
     pub joins: Vec<JoinProof>,
 }
 
@@ -47,6 +47,11 @@ pub struct JoinProof {
 }
 
 impl Justification {
+    /// One that asks for nothing.
+    pub fn empty(wall_ms: u64) -> Self {
+        Self { wall_ms, requests: Vec::new(), joins: Vec::new() }
+    }
+
     /// Encodes it as it travels.
     ///
     /// # Errors
@@ -94,6 +99,11 @@ impl JoinProof {
     /// What the invite's key signs: context, group, challenge and KeyPackage.
     pub fn sign_bytes(gid: &GroupId, nonce: &[u8; 32], key_package_hash: &[u8; 32]) -> Vec<u8> {
         [JOIN_CONTEXT, gid.as_bytes(), nonce, key_package_hash].concat()
+    }
+
+    /// Whether its event is this invite.
+    pub fn is_for(&self, id: &InviteId) -> bool {
+        matches!(&self.invite.event.body, Body::Invite { invite, .. } if invite == id)
     }
 
     /// Checks that the event is an invite of this group and that its key signed the proof.

@@ -25,6 +25,7 @@ for_both_engines! {
     rivals_of_one_parent_are_alive_at_every_member
     a_rival_is_of_no_use_in_the_others_branch
     a_secret_that_does_not_open_leads_to_the_state_that_others_are_in
+    a_secret_is_kept_from_someone_deep_in_the_tree
     what_nobody_asked_for_is_refused
     nothing_that_fails_leaves_a_trace
     a_loaded_state_does_what_the_live_one_does
@@ -107,22 +108,35 @@ fn a_freed_leaf_is_the_next_ones<E: Engine>() {
 fn rivals_of_one_parent_are_alive_at_every_member<E: Engine>() {
     let [alice, mut bob, carol] = three::<E>();
     let late = bob.seal(b"of the parent");
-    let rivals = [alice.refresh(), alice.remove(&carol.who), alice.refresh()];
-    let sids: BTreeSet<_> = rivals.iter().map(|rival| rival.child.facts().sid).collect();
+    let mut members = [alice, bob, carol];
+    let carol = members[2].who.clone();
+    let rivals = [(0, members[0].refresh()), (1, members[1].refresh()), (0, members[0].remove(&carol))];
+    let sids: BTreeSet<_> = rivals.iter().map(|(_, rival)| rival.child.facts().sid).collect();
     assert_eq!(sids.len(), 3);
-    for rival in rivals {
-        let mut branch = vec![bob.follow(&rival.commit)];
-        branch.extend(carol.process(&rival.commit).child().map(|state| Actor::new(&carol.who, state)));
-        assert!(branch.iter().all(|member| member.state.facts().sid == rival.child.facts().sid));
-        assert!(branch.iter().all(|member| member.state.facts().check == rival.child.facts().check));
-        let frame = child(&alice, rival).seal(b"of a child");
+    for (committer, rival) in rivals {
+        let others = members.iter().filter(|member| member.who.device != rival.committer);
+        let follow = |member: &Actor<E>| member.process(&rival.commit).child();
+        let branch = others.filter_map(|member| Some(Actor::new(&member.who, follow(member)?)));
+        let mut branch: Vec<_> = branch.collect();
+        let facts = rival.child.facts();
+        assert_eq!(branch.len() + 1, facts.standing.roster.len());
+        for member in &branch {
+            let followed = member.state.facts();
+            assert_eq!(
+                (followed.sid, followed.check, followed.env_tag),
+                (facts.sid, facts.check, facts.env_tag)
+            );
+            assert_eq!(devices(&followed.standing), devices(&facts.standing));
+            assert_eq!(member.state.route_secret(), rival.child.route_secret());
+        }
+        let frame = child(&members[committer], rival).seal(b"of a child");
         for member in &mut branch {
             assert_eq!(member.open(&frame).plaintext, b"of a child");
         }
     }
     // The parent is still there for what was sealed in it.
-    for mut member in [alice, carol] {
-        assert_eq!(member.open(&late).plaintext, b"of the parent");
+    for reader in [0, 2] {
+        assert_eq!(members[reader].open(&late).plaintext, b"of the parent");
     }
 }
 
@@ -156,6 +170,22 @@ fn a_secret_that_does_not_open_leads_to_the_state_that_others_are_in<E: Hostile>
     assert_eq!(carol.open(&late).plaintext, b"before");
     let frame = child(&alice, committed).seal(b"after");
     assert_eq!(bob.open(&frame).plaintext, b"after");
+}
+
+fn a_secret_is_kept_from_someone_deep_in_the_tree<E: Hostile>() {
+    let founder = Actor::<E>::founder(1);
+    let (committed, joined) = founder.add(&[2, 3, 4].map(Person::new).each_ref());
+    let alice = child(&founder, committed);
+    let [bob, carol, dave]: [Actor<E>; 3] = joined.try_into().ok().unwrap();
+    // From now on MLS has one key for Carol and Dave.
+    let refresh = carol.refresh();
+    let [alice, bob, dave] = [alice, bob, dave].map(|member| member.follow(&refresh.commit));
+    let carol = child(&carol, refresh);
+    let committed = spite(&alice, &carol);
+    assert!(matches!(carol.process(&committed.commit).outcome, Outcome::Opaque(_)));
+    assert!(matches!(bob.process(&committed.commit).outcome, Outcome::Child(_)));
+    assert!(!matches!(dave.process(&committed.commit).outcome, Outcome::Removed(_)));
+    assert!(carol.process(&alice.refresh().commit).child().is_some());
 }
 
 fn what_nobody_asked_for_is_refused<E: Hostile>() {

@@ -9,7 +9,9 @@ use spacepanda_proto::peer::v1 as wire;
 
 use crate::{
     certificate::Certificate,
+    event::{Body, ChangeKind, Event, SignedEvent},
     group::{
+        authorize::{AddedLeaf, Justification, plan},
         commit::{Change, Committed},
         engine::Engine,
         frame::{Frame, OpenedFrame},
@@ -21,7 +23,7 @@ use crate::{
         rows::{RowChanges, Rows},
         state::GroupState,
     },
-    id::{AccountId, DeviceId, GroupId, InviteId},
+    id::{AccountId, DeviceId, GroupId, InviteId, LogId, StateId},
     model::Role,
 };
 
@@ -36,6 +38,7 @@ pub(super) struct Person {
     pub(super) account: AccountId,
     pub(super) device: DeviceId,
     pub(super) identity: DeviceIdentity,
+    key: SigningKey,
 }
 
 impl Person {
@@ -45,7 +48,8 @@ impl Person {
         let device_id = DeviceId(device.verifying_key().to_bytes());
         let certificate = Certificate::issue(&account, device_id, vec![number; 38], [number; 32], 1);
         let account = certificate.account;
-        Self { account, device: device_id, identity: DeviceIdentity::new(device, certificate) }
+        let identity = DeviceIdentity::new(device.clone(), certificate);
+        Self { account, device: device_id, identity, key: device }
     }
 
     fn sign_event(&self, kind: wire::EventKind, body: Vec<u8>) -> Vec<u8> {
@@ -67,13 +71,27 @@ impl Person {
     }
 }
 
+impl Person {
+    /// A signed request about someone.
+    pub(super) fn asks(&self, kind: ChangeKind, target: &Person, generation: u64) -> SignedEvent {
+        let event = Event {
+            gid: GID,
+            log: LogId([1; 16]),
+            seq: 1,
+            prev: None,
+            lamport: 1,
+            deps: vec![],
+            seen_sid: StateId([0; 32]),
+            wall_ms: 0,
+            author: self.device,
+            body: Body::ChangeRequest { kind, target: target.account, generation },
+        };
+        SignedEvent::sign(&self.key, event).unwrap()
+    }
+}
+
 pub(super) fn founding_policy(owner: &Person) -> Policy {
-    let owner = PolicyAccount {
-        account: owner.account,
-        role: Some(Role::Owner),
-        generation: 0,
-        barred_until_epoch: 0,
-    };
+    let owner = PolicyAccount::entering(owner.account, Role::Owner);
     Policy { version: 1, accounts: vec![owner], invites: vec![] }
 }
 
@@ -175,34 +193,41 @@ impl<E: Engine> Actor<E> {
         self.state.commit(&self.who.identity, change, justification.encode_to_vec()).unwrap()
     }
 
-    /// Commits the removal of a person.
+    /// Commits the removal of a person, which it asks for itself.
     pub(super) fn remove(&self, person: &Person) -> Committed<E> {
-        self.act_on(person, &self.who, wire::ChangeKind::Remove)
+        let (change, justification) = self.removal_of(person, &self.who);
+        self.state.commit(&self.who.identity, change, justification).unwrap()
     }
 
     /// Commits that a person leaves who asked for it.
     pub(super) fn let_go(&self, person: &Person) -> Committed<E> {
-        self.act_on(person, person, wire::ChangeKind::Leave)
+        self.answer(vec![person.asks(ChangeKind::Leave, person, 0)], &[])
     }
 
-    fn act_on(&self, target: &Person, author: &Person, kind: wire::ChangeKind) -> Committed<E> {
+    /// The removal of a person that someone asks for.
+    pub(super) fn removal_of(&self, person: &Person, author: &Person) -> (Change, Vec<u8>) {
         let mut policy = self.state.facts().standing.policy.clone();
         let epoch = self.state.facts().epoch;
-        let entry = policy.accounts.iter_mut().find(|entry| entry.account == target.account).unwrap();
-        let body = wire::ChangeRequestBody {
-            kind: kind.into(),
-            target: target.account.0.to_vec(),
-            generation: entry.generation,
+        let entry = policy.accounts.iter_mut().find(|entry| entry.account == person.account).unwrap();
+        let kind = ChangeKind::Remove;
+        let request = author.asks(kind, person, entry.generation);
+        (entry.role, entry.generation, entry.barred_until_epoch) = (None, entry.generation + 1, epoch + 1);
+        (Change { adds: vec![], removes: vec![person.device], policy }, reason(request))
+    }
+
+    /// Commits what requests ask for, as the rule says; `fresh` are KeyPackages of those who rejoin.
+    pub(super) fn answer(&self, requests: Vec<SignedEvent>, fresh: &[&FreshKeyPackage]) -> Committed<E> {
+        let standing = &self.state.facts().standing;
+        let leaf = |fresh: &&FreshKeyPackage| {
+            let checked = E::check_key_package(&fresh.bytes).unwrap();
+            AddedLeaf { certificate: checked.certificate, key_package_hash: checked.hash }
         };
-        (entry.role, entry.generation) = (None, entry.generation + 1);
-        if kind == wire::ChangeKind::Remove {
-            entry.barred_until_epoch = epoch + 1;
-        }
-        let request = author.sign_event(wire::EventKind::ChangeRequest, body.encode_to_vec());
-        let justification =
-            wire::CommitJustification { version: 1, requests: vec![request], ..Default::default() };
-        let change = Change { adds: vec![], removes: vec![target.device], policy };
-        self.state.commit(&self.who.identity, change, justification.encode_to_vec()).unwrap()
+        let leaves: Vec<_> = fresh.iter().map(leaf).collect();
+        let reasons = Justification { requests, ..Justification::empty(0) };
+        let plan = plan(standing, &self.who.device, &leaves, &reasons).unwrap();
+        let adds = fresh.iter().map(|fresh| fresh.bytes.clone()).collect();
+        let change = Change { adds, removes: plan.removes, policy: plan.policy };
+        self.state.commit(&self.who.identity, change, reasons.encode().unwrap()).unwrap()
     }
 
     /// Commits nothing but new keys.
@@ -264,13 +289,18 @@ macro_rules! for_both_engines {
 }
 pub(super) use for_both_engines;
 
+fn reason(request: SignedEvent) -> Vec<u8> {
+    let requests = vec![request.encoded().to_vec()];
+    wire::CommitJustification { version: 1, requests, ..Default::default() }.encode_to_vec()
+}
+
 /// The justification of a commit that needs none.
 pub(super) fn no_reason() -> Vec<u8> {
     wire::CommitJustification { version: 1, ..Default::default() }.encode_to_vec()
 }
 
 fn admit(policy: &mut Policy, account: AccountId) {
-    let entry = PolicyAccount { account, role: Some(Role::Member), generation: 0, barred_until_epoch: 0 };
+    let entry = PolicyAccount::entering(account, Role::Member);
     let at = policy.accounts.binary_search_by_key(&account, |entry| entry.account).unwrap_err();
     policy.accounts.insert(at, entry);
     match policy.invites.first_mut() {

@@ -20,7 +20,8 @@ use super::fixture::{self, GID, Member, Person, founding_policy, no_reason, open
 use crate::{
     certificate::Certificate,
     group::{
-        commit::MAX_JUSTIFICATION_BYTES,
+        authorize::Unauthorised,
+        commit::{Change, MAX_JUSTIFICATION_BYTES},
         engine::Outcome,
         error::{ApplicationError, CommitError, GroupError},
         frame::{FrameKind, OpenedFrame},
@@ -32,6 +33,7 @@ use crate::{
         state::{GroupState, context_extensions, join_config},
     },
     id::DeviceId,
+    model::Role,
 };
 
 fn three() -> [Member; 3] {
@@ -87,18 +89,28 @@ fn refused(receiver: &Member, commit: &[u8]) -> CommitError {
 }
 
 #[test]
-fn only_the_owner_commits() {
-    let [alice, bob, _] = three();
-    let attempt = bob.state.commit(&bob.who.identity, bob.no_change(), no_reason());
-    assert!(matches!(attempt.err(), Some(GroupError::Unauthorised(_))));
-    let forced = raw_commit(&bob, |group, provider, identity| {
-        built!(group.commit_builder().force_self_update(true), provider, identity)
-    });
-    assert!(matches!(refused(&alice, &forced), CommitError::Unauthorised(_)));
-    let removal = raw_commit(&bob, |group, provider, identity| {
-        built!(group.commit_builder().propose_removals([LeafNodeIndex::new(0)]), provider, identity)
-    });
-    assert!(matches!(refused(&alice, &removal), CommitError::Unauthorised(_)));
+fn a_member_commits_nothing_that_nobody_asked_for() {
+    let [alice, bob, carol] = three();
+    let change = Change { removes: vec![carol.who.device], ..bob.no_change() };
+    let attempt = bob.state.commit(&bob.who.identity, change, no_reason());
+    assert!(matches!(attempt.err(), Some(GroupError::Unauthorised(Unauthorised::RemoveUnjustified))));
+    for leaf in [0, 2] {
+        let removal = raw_commit(&bob, |group, provider, identity| {
+            built!(group.commit_builder().propose_removals([LeafNodeIndex::new(leaf)]), provider, identity)
+        });
+        let reason = refused(&alice, &removal);
+        assert!(matches!(reason, CommitError::Unauthorised(Unauthorised::RemoveUnjustified)));
+    }
+    let mut crowned = bob.state.facts().standing.policy.clone();
+    let entry = crowned.accounts.iter_mut().find(|entry| entry.account == bob.who.account);
+    entry.unwrap().role = Some(Role::Owner);
+    let crowned = with_context(&bob, context_extensions(&crowned).unwrap());
+    let reason = refused(&alice, &crowned);
+    assert!(matches!(reason, CommitError::Unauthorised(Unauthorised::PolicyMismatch)));
+    // A request of its own does not help a member.
+    let (change, justification) = bob.removal_of(&carol.who, &bob.who);
+    let attempt = bob.state.commit(&bob.who.identity, change, justification);
+    assert!(matches!(attempt.err(), Some(GroupError::Unauthorised(Unauthorised::NotPermitted))));
 }
 
 #[test]
@@ -282,7 +294,7 @@ fn a_secret_that_does_not_open_here_is_not_the_commits_fault() {
     assert_eq!(seen.sid, child.state.facts().sid);
 
     let unauthorised = raw_commit(&bob, |group, provider, identity| {
-        built!(group.commit_builder().force_self_update(true), provider, identity)
+        built!(group.commit_builder().propose_removals([LeafNodeIndex::new(0)]), provider, identity)
     });
     assert!(matches!(refused(&damaged, &unauthorised), CommitError::Unauthorised(_)));
 }

@@ -1,16 +1,21 @@
 //! What members who play by the rules see.
 
 use super::fixture::{Actor, GID, Person, for_both_engines, founding_policy, three};
-use crate::group::{
-    engine::Engine,
-    error::{ApplicationError, CommitError, FrameError, GroupError},
-    fake::FakeState,
-    frame::{Frame, FrameKind},
-    policy::PolicyAccount,
-    rows::Rows,
-    state::GroupState,
+use crate::{
+    event::ChangeKind,
+    group::{
+        authorize::{AddedLeaf, Class, Justification, Unauthorised, plan},
+        engine::Engine,
+        error::{ApplicationError, CommitError, FrameError, GroupError},
+        fake::FakeState,
+        frame::{Frame, FrameKind},
+        policy::PolicyAccount,
+        rows::Rows,
+        state::GroupState,
+    },
+    id::{AccountId, CommitId, FrameId},
+    model::Role,
 };
-use crate::id::{AccountId, CommitId, FrameId};
 
 for_both_engines! {
     members_added_one_by_one_share_the_state_and_talk_across_restarts
@@ -20,6 +25,8 @@ for_both_engines! {
     a_message_in_flight_across_a_commit_opens_from_the_parent
     rival_children_of_one_parent_are_both_alive
     a_removed_member_with_all_its_rows_opens_nothing_later
+    any_member_commits_and_everyone_follows
+    who_rejoins_is_back_with_a_fresh_leaf_in_the_same_commit
     adding_someone_keeps_the_route_secret
     a_message_opens_once_and_a_failure_takes_nothing_from_the_others
     what_was_opened_in_a_failed_transaction_opens_again
@@ -184,6 +191,61 @@ fn a_removed_member_with_all_its_rows_opens_nothing_later<E: Engine>() {
     assert!(matches!(bob_again.process_commit(&next.commit), Err(CommitError::WrongEpoch)));
 }
 
+fn any_member_commits_and_everyone_follows<E: Engine>() {
+    let [alice, bob, carol] = three::<E>();
+    let refresh = bob.refresh();
+    assert_eq!(refresh.authorized.class, Class::Update);
+    let (alice, carol) = (alice.follow(&refresh.commit), carol.follow(&refresh.commit));
+    let bob = Actor::new(&bob.who, refresh.child);
+    assert_same_state(&[&alice, &bob, &carol]);
+
+    // The owner asks that Carol moderates; Carol commits it, and Bob what Carol then asks for.
+    let role = ChangeKind::Role { was: Role::Member, to: Role::Moderator, role_changes: 0 };
+    let moderates = carol.answer(vec![alice.who.asks(role, &carol.who, 0)], &[]);
+    assert_eq!(moderates.authorized.class, Class::Removal);
+    let (alice, bob) = (alice.follow(&moderates.commit), bob.follow(&moderates.commit));
+    let mut carol = Actor::new(&carol.who, moderates.child);
+    assert_same_state(&[&alice, &bob, &carol]);
+    let removal = carol.who.asks(ChangeKind::Remove, &bob.who, 0);
+    let without_bob = alice.answer(vec![removal], &[]);
+    assert!(bob.process(&without_bob.commit).child().is_none());
+    carol = carol.follow(&without_bob.commit);
+    let mut alice = Actor::new(&alice.who, without_bob.child);
+    assert_same_state(&[&alice, &carol]);
+    assert_everyone_hears_everyone(&mut [&mut alice, &mut carol]);
+}
+
+fn who_rejoins_is_back_with_a_fresh_leaf_in_the_same_commit<E: Engine>() {
+    let [mut alice, bob, carol] = three::<E>();
+    let fresh = E::fresh_key_package(&carol.who.identity).unwrap();
+    let standing = &carol.state.facts().standing;
+    let old_encryption_key = standing.member(&carol.who.device).unwrap().encryption_key;
+    let rejoin = ChangeKind::Rejoin { key_package: fresh.bytes.clone(), old_encryption_key };
+    let request = carol.who.asks(rejoin, &carol.who, 0);
+    let committed = bob.answer(vec![request.clone()], &[&fresh]);
+    assert_eq!(committed.authorized.rejoined, [carol.who.device]);
+    assert_eq!(committed.authorized.class, Class::Change);
+    assert!(committed.authorized.removed.is_empty() && committed.authorized.added.is_empty());
+
+    let processed = alice.process(&committed.commit);
+    assert_eq!(processed.authorized, committed.authorized);
+    alice = Actor::new(&alice.who, processed.child().unwrap());
+    let welcome = committed.welcome.as_deref().unwrap();
+    let (rows, route) = (Rows::from_rows(fresh.rows.upserts), *committed.child.route_secret());
+    let joined = E::join(&carol.who.identity, GID, rows, welcome, route).unwrap();
+    let mut carols_new = Actor::new(&carol.who, joined);
+    let mut bob = Actor::new(&bob.who, committed.child);
+    assert_same_state(&[&alice, &bob, &carols_new]);
+    assert_everyone_hears_everyone(&mut [&mut alice, &mut bob, &mut carols_new]);
+    // The old leaf is out, and the request is spent.
+    assert!(carol.process(&committed.commit).child().is_none());
+    let key_package = E::check_key_package(&fresh.bytes).unwrap();
+    let leaf = AddedLeaf { certificate: key_package.certificate, key_package_hash: key_package.hash };
+    let again = Justification { requests: vec![request], ..Justification::empty(0) };
+    let standing = &alice.state.facts().standing;
+    assert_eq!(plan(standing, &alice.who.device, &[leaf], &again), Err(Unauthorised::Stale));
+}
+
 fn adding_someone_keeps_the_route_secret<E: Engine>() {
     let founder = Actor::<E>::founder(1);
     let (committed, _) = founder.add(&[&Person::new(2)]);
@@ -271,7 +333,8 @@ fn a_state_with_a_long_policy_survives_its_rows<E: Engine>() {
     policy.accounts.extend((0..500u16).map(|n| {
         let mut account = [200; 32];
         account[..2].copy_from_slice(&n.to_be_bytes());
-        PolicyAccount { account: AccountId(account), role: None, generation: 1, barred_until_epoch: 1 }
+        let entered = PolicyAccount::entering(AccountId(account), Role::Member);
+        PolicyAccount { role: None, generation: 1, barred_until_epoch: 1, ..entered }
     }));
     policy.accounts.sort_by_key(|entry| entry.account);
     let state = E::create(&who.identity, GID, policy.clone()).unwrap();
