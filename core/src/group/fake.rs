@@ -4,14 +4,15 @@
 //! what the openmls engine lets them do, and nothing more. A leaf's public key is the hash of its private
 //! one, and what is locked with a public key opens only for a caller who has the private one. Every
 //! commit locks a fresh secret for each leaf that stays, so a removed leaf cannot derive the child.
-//! Frames, justifications, policies and `authorize` are the real ones. It knows no clock: KeyPackages do
-//! not expire.
+//! Frames have the real layout; justifications, policies and `authorize` are the real ones. It knows no
+//! clock: KeyPackages do not expire.
 
 mod chance;
 mod commit;
 mod forge;
 mod join;
 mod message;
+mod seal;
 mod tree;
 mod wire;
 
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 
 pub use chance::seed_chance;
 use message::Ratchet;
+use seal::HashCipher;
 use tree::Tree;
 
 use super::{
@@ -55,7 +57,7 @@ type Key = [u8; 32];
 pub struct FakeState {
     rows: Rows,
     facts: StateFacts,
-    keys: FrameKeys,
+    keys: FrameKeys<HashCipher>,
     secrets: Secrets,
     send_counter: u32,
     /// By leaf; none yet for those who have not been heard.

@@ -147,7 +147,7 @@ impl FakeState {
         let epoch = self.facts.epoch.checked_add(1).ok_or(GroupError::TooLarge)?;
         let policy = change.policy.clone();
         let public = Public { gid: self.facts.gid, epoch, tree, policy, confirmation_tag };
-        let welcome = join::welcome(&public, &state, &adds)?;
+        let welcome = join::welcome(&public, &state, &adds);
         let child = self.child(public, state, leaf, &commit.removes)?;
         Ok(Staged { child, commit: bytes, welcome, authorized })
     }

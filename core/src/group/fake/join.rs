@@ -4,7 +4,7 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    FakeState, Key, Public, Secrets, chance, confirmation_tag, hash, lock, message, public_key, tree::Tree,
+    FakeState, Key, Public, Secrets, chance, confirmation_tag, hash, lock, public_key, seal, tree::Tree,
     unlock, wire,
 };
 use crate::{
@@ -83,32 +83,29 @@ impl KeyPackage {
 }
 
 /// The Welcome to a state for those it adds.
-pub(super) fn welcome(
-    public: &Public,
-    state_secret: &Key,
-    adds: &[KeyPackage],
-) -> Result<Option<Vec<u8>>, GroupError> {
+pub(super) fn welcome(public: &Public, state_secret: &Key, adds: &[KeyPackage]) -> Option<Vec<u8>> {
     if adds.is_empty() {
-        return Ok(None);
+        return None;
     }
     let info = wire::GroupInfo {
         gid: public.gid.0.to_vec(),
         context: Some(public.context()),
         tree: Some(public.tree.to_wire()),
     };
-    let group_info = message::seal(&welcome_key(state_secret), &[], &info.encode_to_vec());
+    let mut group_info = info.encode_to_vec();
+    seal::seal(&welcome_key(state_secret), &[], &[], &mut group_info);
     let invited = adds.iter().map(|add| wire::Invited {
         key_package_hash: add.hash.to_vec(),
         secret: lock(&add.init_key, &public.confirmation_tag, state_secret).to_vec(),
     });
     let welcome = wire::Welcome {
         invited: invited.collect(),
-        group_info: group_info.ok_or(GroupError::TooLarge)?,
+        group_info,
         confirmation_tag: public.confirmation_tag.to_vec(),
     };
     let encoded = welcome.encode_to_vec();
     let tag = hash("welcome-tag", &[state_secret, &encoded]);
-    Ok(Some([&[WELCOME], &encoded[..], &tag].concat()))
+    Some([&[WELCOME], &encoded[..], &tag].concat())
 }
 
 pub(super) fn join(
@@ -155,7 +152,8 @@ fn open_welcome(rows: &Rows, bytes: &[u8]) -> Option<(Key, Key, wire::GroupInfo)
     if hash("welcome-tag", &[&state, encoded]) != *tag {
         return None;
     }
-    let info = message::open(&welcome_key(&state), &[], &welcome.group_info)?;
+    let mut info = welcome.group_info;
+    seal::open(&welcome_key(&state), &[], &[], &mut info)?;
     Some((state, Key::try_from(leaf).ok()?, wire::GroupInfo::decode(&*info).ok()?))
 }
 

@@ -6,9 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use chacha20poly1305::{AeadInPlace as _, ChaCha20Poly1305, KeyInit as _};
-
-use super::{FakeState, Key, chance, hash};
+use super::{FakeState, Key, chance, hash, seal};
 use crate::{
     group::{
         effect::member_at,
@@ -130,7 +128,8 @@ impl FakeState {
         let (leaf, counter) = (self.facts.own_leaf, self.send_counter);
         let next = counter.checked_add(1).ok_or(GroupError::TooLarge)?;
         let head = self.message_head(leaf, counter);
-        let sealed = seal(&self.message_key(leaf, counter), &head, plaintext).ok_or(GroupError::TooLarge)?;
+        let mut sealed = plaintext.to_vec();
+        seal::seal(&self.message_key(leaf, counter), &[], &head, &mut sealed);
         let message = [&head[..], &sealed].concat();
         let bytes = self.seal_frame_of(device, FrameKind::Application, leaf, counter, &message)?;
         self.send_counter = next;
@@ -158,8 +157,9 @@ impl FakeState {
         }
         let sender = member_at(&self.facts.standing, *leaf).ok_or(ApplicationError::WrongSender)?.clone();
         self.ratchets.get(leaf).copied().unwrap_or_default().check(*counter)?;
-        let plaintext = open(&self.message_key(*leaf, *counter), head, sealed);
-        let plaintext = plaintext.ok_or(ApplicationError::Invalid)?;
+        let mut plaintext = sealed.to_vec();
+        seal::open(&self.message_key(*leaf, *counter), &[], head, &mut plaintext)
+            .ok_or(ApplicationError::Invalid)?;
         self.use_up(*leaf, *counter);
         Ok(Application { sender, leaf: *leaf, counter: *counter, plaintext })
     }
@@ -181,20 +181,4 @@ impl FakeState {
     fn message_key(&self, leaf: u32, counter: u32) -> Key {
         hash("message", &[&self.secrets.state, &leaf.to_be_bytes(), &counter.to_be_bytes()])
     }
-}
-
-/// Seals with a key that is used once.
-pub(super) fn seal(key: &Key, authenticated: &[u8], plaintext: &[u8]) -> Option<Vec<u8>> {
-    let mut sealed = Vec::with_capacity(plaintext.len() + 16);
-    sealed.extend(plaintext);
-    let cipher = ChaCha20Poly1305::new(key.into());
-    cipher.encrypt_in_place(&[0; 12].into(), authenticated, &mut sealed).ok()?;
-    Some(sealed)
-}
-
-pub(super) fn open(key: &Key, authenticated: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-    let mut opened = sealed.to_vec();
-    let cipher = ChaCha20Poly1305::new(key.into());
-    cipher.decrypt_in_place(&[0; 12].into(), authenticated, &mut opened).ok()?;
-    Some(opened)
 }
