@@ -6,12 +6,12 @@ use super::*;
 use crate::{
     certificate::Certificate,
     clock::random,
-    event::{Body, SignedEvent},
+    event::{Body, ChangeKind, SignedEvent},
     group::{authorize::Standing, policy::Policy, state::StateFacts},
     id::{ChannelId, GroupId, LogId, StateId},
     keys::VaultKey,
     model::{Page, Role},
-    store::{Vault, logbook::LogBook, message, mls, space},
+    store::{Vault, logbook::LogBook, message, mls, role_change, space},
 };
 
 const GID: GroupId = GroupId([9; 16]);
@@ -168,6 +168,10 @@ impl Device {
 
     /// Has been in this state; its secrets are pruned.
     async fn knows(&self, sid: StateId, epoch: u64) {
+        self.knows_child(sid, None, epoch).await;
+    }
+
+    async fn knows_child(&self, sid: StateId, parent: Option<StateId>, epoch: u64) {
         let owner = self.authors[0].certificate.account;
         let facts = StateFacts {
             gid: GID,
@@ -181,12 +185,34 @@ impl Device {
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
-                    mls::insert_state(tx.conn(), &facts, None, None, 1).await?;
+                    mls::insert_state(tx.conn(), &facts, parent, None, 1).await?;
                     mls::forget_secrets(tx.conn(), GID, 2).await
                 })
             })
             .await
             .unwrap_or_else(|error: StoreError| panic!("{error}"));
+    }
+
+    /// Merged a commit that leads to this state and gives someone another role.
+    async fn sees_become(&self, member: usize, role: Role, sid: StateId, parent: StateId, epoch: u64) {
+        self.knows_child(sid, Some(parent), epoch).await;
+        let account = self.authors[member].certificate.account;
+        let set = self.vault.write(move |tx| {
+            Box::pin(async move { role_change::set(tx.conn(), GID, account, sid, role).await })
+        });
+        assert!(set.await.unwrap_or_else(|error: StoreError| panic!("{error}")));
+    }
+
+    /// The last event of a log.
+    async fn log_of(&self, log: LogId) -> Option<crate::id::EventId> {
+        let mut reader = self.vault.read().await.unwrap();
+        let mut book = LogBook::open(reader.conn(), GID).await.unwrap();
+        book.log(reader.conn(), log).await.unwrap().map(|row| row.hash_there)
+    }
+
+    async fn has_channel(&self, id: ChannelId) -> bool {
+        let mut reader = self.vault.read().await.unwrap();
+        space::channel(reader.conn(), id).await.unwrap().is_some()
     }
 
     async fn end(&self, member: usize, epoch: u64) {
@@ -350,6 +376,58 @@ async fn members_do_not_rename_a_space_or_make_channels() {
     // The log goes on all the same.
     carol.take(&bob.say("oh well").await).await;
     assert_eq!(carol.texts().await, ["oh well"]);
+}
+
+#[tokio::test]
+async fn a_state_event_counts_by_the_role_its_author_had_in_the_state_it_saw() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let [root, promoted, later, demoted, rival] = [10, 11, 12, 13, 14].map(|n| StateId([n; 32]));
+    alice.knows(root, 3).await;
+    alice.sees_become(1, Role::Admin, promoted, root, 4).await;
+    alice.knows_child(later, Some(promoted), 5).await;
+    alice.sees_become(1, Role::Member, demoted, later, 6).await;
+    alice.knows_child(rival, Some(root), 4).await;
+
+    // All of it comes when Bob is an admin no more.
+    for (n, seen, counts) in [
+        (1, root, false),
+        (2, promoted, true),
+        (3, later, true),
+        (4, demoted, false),
+        (5, rival, false),
+        (6, StateId([99; 32]), false),
+    ] {
+        let id = ChannelId([100 + n; 16]);
+        let body = Body::Channel { channel: id, name: format!("channel {n}"), topic: String::new() };
+        let written = bob.write(body).await;
+        let bobs = &bob.authors[1];
+        let last = alice.log_of(bobs.log).await;
+        let event = forged(bobs, &written, |event| {
+            event.seen_sid = seen;
+            event.prev = last.filter(|_| n > 1);
+        });
+        assert!(matches!(alice.take(&event).await, Applied::Processed(_)), "event {n}");
+        assert_eq!(alice.has_channel(id).await, counts, "event {n}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_an_author_might_ever_ask_for_becomes_a_request() {
+    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let target = alice.authors[2].certificate.account;
+    let opened = async |author: &Device, kind: ChangeKind| {
+        let request = author.write(Body::ChangeRequest { kind, target, generation: 0 }).await;
+        match carol.take(&request).await {
+            Applied::Processed(effects) => effects.request_opened,
+            other => panic!("{other:?}"),
+        }
+    };
+    let role = ChangeKind::Role { was: Role::Member, to: Role::Admin, role_changes: 0 };
+    assert!(opened(&alice, ChangeKind::Remove).await);
+    assert!(opened(&alice, role.clone()).await);
+    assert!(!opened(&alice, ChangeKind::Leave).await, "of another");
+    assert!(!opened(&bob, ChangeKind::Remove).await);
+    assert!(!opened(&bob, role).await);
 }
 
 #[tokio::test]

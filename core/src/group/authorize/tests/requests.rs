@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    roles::{ADMIN, MODERATOR, OTHER_ADMIN, OTHER_OWNER, after, crowd, rejoin},
+    roles::{ADMIN, MODERATOR, OTHER_ADMIN, OTHER_OWNER, PEOPLE, after, crowd, rejoin},
     *,
 };
 use crate::group::requests::{Batch, Candidate, Status, batch, status};
@@ -112,9 +113,8 @@ fn what_waits_for_another_state_or_invite_stays_open() {
     assert!(batch(vec![unknown_invite], &parent, &BOB.id()).requests.is_empty());
 }
 
-#[test]
-fn a_batch_is_one_valid_commit_whatever_order_requests_came_in() {
-    let parent = crowd();
+/// Requests of all kinds, many of which exclude each other.
+fn many() -> Vec<Candidate> {
     let mut open = plain(&[
         &OWNER.asks_to_remove(BOB),
         &ADMIN.asks_to_remove(BOB),
@@ -127,6 +127,13 @@ fn a_batch_is_one_valid_commit_whatever_order_requests_came_in() {
     ]);
     open.extend([brought(DAVE, CAROL, Some(invite())), brought(DAVE, ADMIN, Some(invite()))]);
     open.extend([rejoining(MODERATOR), rejoining(ADMIN), rejoining(OTHER_ADMIN)]);
+    open
+}
+
+#[test]
+fn a_batch_is_one_valid_commit_whatever_order_requests_came_in() {
+    let parent = crowd();
+    let mut open = many();
     open.push(open[0].clone());
     let chosen = batch(open.clone(), &parent, &CAROL.id());
     let done = committed(&parent, CAROL, &chosen);
@@ -194,4 +201,22 @@ fn a_batch_stays_within_a_commits_limits() {
     let distinct: HashSet<_> = ids(&chosen).into_iter().collect();
     assert_eq!(distinct.len(), chosen.requests.len());
     committed(&parent, CAROL, &chosen);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_is_open_a_batch_is_a_valid_commit(mask: u16, committer in 0..PEOPLE.len()) {
+        let (parent, (committer, _)) = (crowd(), PEOPLE[committer]);
+        let open: Vec<_> =
+            many().into_iter().enumerate().filter(|(n, _)| mask >> n & 1 == 1).map(|(_, open)| open).collect();
+        let chosen = batch(open.clone(), &parent, &committer.id());
+        prop_assert_eq!(committed(&parent, committer, &chosen).included, ids(&chosen));
+        // What can be acted on at all is not held up by what cannot.
+        let possible =
+            |open: &Candidate| !batch(vec![open.clone()], &parent, &committer.id()).requests.is_empty();
+        if open.iter().any(possible) {
+            prop_assert!(!chosen.requests.is_empty());
+        }
+    }
 }

@@ -12,7 +12,7 @@ pub(super) const MODERATOR: Device = Device { account: 9, number: 91 };
 const OTHER_MODERATOR: Device = Device { account: 10, number: 101 };
 
 /// Two of each role. Bob, with two devices, and Carol are the simple members.
-const PEOPLE: [(Device, Role); 8] = [
+pub(super) const PEOPLE: [(Device, Role); 8] = [
     (OWNER, Role::Owner),
     (OTHER_OWNER, Role::Owner),
     (ADMIN, Role::Admin),
