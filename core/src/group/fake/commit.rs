@@ -238,13 +238,19 @@ impl FakeState {
         Ok(tree)
     }
 
-    /// Locks the path secret for every leaf that stays, but the victims'.
+    /// Locks the path secret for every leaf that stays, and nonsense for the victims'.
     fn lock_path(&self, commit: &mut wire::Commit, secret: &Key, victims: &[DeviceId]) {
-        let stays = |leaf: u32| leaf != commit.committer && !commit.removes.contains(&leaf);
-        let path = self.facts.standing.roster.iter().filter_map(|member| {
-            let wanted = stays(member.leaf) && !victims.contains(&member.certificate.device);
-            let secret = || lock(&member.encryption_key, &commit.path_hash, secret).to_vec();
-            wanted.then(|| wire::Locked { leaf: member.leaf, secret: secret() })
+        let stay = self
+            .facts
+            .standing
+            .roster
+            .iter()
+            .filter(|member| member.leaf != commit.committer && !commit.removes.contains(&member.leaf));
+        let path = stay.map(|member| {
+            let spited = victims.contains(&member.certificate.device);
+            let secret = if spited { &[0; 32] } else { secret };
+            let locked = lock(&member.encryption_key, &commit.path_hash, secret);
+            wire::Locked { leaf: member.leaf, secret: locked.to_vec() }
         });
         commit.path = path.collect();
     }
@@ -294,5 +300,50 @@ impl From<CommitError> for GroupError {
             CommitError::Certificate => Self::Certificate,
             error => Self::mls(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::{
+        certificate::Certificate,
+        group::{engine::Engine as _, rows::Rows},
+    };
+
+    fn identity(number: u8) -> DeviceIdentity {
+        let [account, device] = [number, number + 100].map(|key| SigningKey::from_bytes(&[key; 32]));
+        let id = DeviceId(device.verifying_key().to_bytes());
+        let certificate = Certificate::issue(&account, id, vec![number; 38], [number; 32], 1);
+        DeviceIdentity::new(device, certificate)
+    }
+
+    #[test]
+    fn a_removed_leaf_cannot_derive_the_child_and_the_others_can() {
+        let [alice, bob, carol] = [1, 2, 3].map(identity);
+        let gid = GroupId([7; 16]);
+        let policy = Policy::founding(alice.certificate().account);
+        let founder = FakeState::create(&alice, gid, policy.clone()).unwrap();
+        let fresh = [&bob, &carol].map(|who| FakeState::fresh_key_package(who).unwrap());
+        let adds = fresh.iter().map(|fresh| fresh.bytes.clone()).collect();
+        let added = Change { adds, removes: vec![], policy: policy.clone() };
+        let added = founder.stage(&alice, &added, vec![], &[], false).unwrap();
+        let welcome = added.welcome.unwrap();
+        let [bobs, carols] = fresh.map(|fresh| Rows::from_rows(fresh.rows.upserts));
+        let bobs = FakeState::join(&bob, gid, bobs, &welcome, [0; 32]).unwrap();
+        let carols = FakeState::join(&carol, gid, carols, &welcome, [0; 32]).unwrap();
+
+        let removal = Change { adds: vec![], removes: vec![bob.device()], policy };
+        let removal = added.child.stage(&alice, &removal, vec![], &[], false).unwrap();
+        let read = Read::of(&gid, &removal.commit).unwrap();
+        assert_eq!(bobs.unlock_path(&read.commit), None);
+        // Nor with what is locked for someone else.
+        let mut renamed = read.commit.clone();
+        renamed.path.iter_mut().for_each(|locked| locked.leaf = bobs.facts.own_leaf);
+        assert_eq!(bobs.unlock_path(&renamed), None);
+        let secret = carols.unlock_path(&read.commit).unwrap();
+        assert_eq!(carols.secret_after(&secret, &read.body), removal.child.secrets.state);
     }
 }
