@@ -3,9 +3,15 @@
 //! Three things never confused: a libp2p peer id (a router), an account, and an MLS leaf (a device).
 //! The credential of every leaf is one of these certificates.
 
+#[cfg(any(test, feature = "testing"))]
+mod memory;
+
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use prost::Message as _;
 use spacepanda_proto::peer::v1 as wire;
+
+#[cfg(any(test, feature = "testing"))]
+pub use memory::remember_signatures;
 
 use crate::id::{AccountId, DeviceId};
 
@@ -112,6 +118,13 @@ impl Certificate {
 
 /// Checks an Ed25519 signature strictly: no small-order keys, no malleable signatures.
 pub(crate) fn verify(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> Result<(), ()> {
+    #[cfg(any(test, feature = "testing"))]
+    return memory::once(public_key, message, signature, || verify_strictly(public_key, message, signature));
+    #[cfg(not(any(test, feature = "testing")))]
+    verify_strictly(public_key, message, signature)
+}
+
+fn verify_strictly(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> Result<(), ()> {
     let key = VerifyingKey::from_bytes(public_key).map_err(|_| ())?;
     let signature = Signature::from_slice(signature).map_err(|_| ())?;
     key.verify_strict(message, &signature).map_err(|_| ())

@@ -3,7 +3,10 @@
 pub mod authorize;
 pub mod commit;
 mod effect;
+pub mod engine;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 pub mod frame;
 pub mod identity;
 mod join;
@@ -15,8 +18,8 @@ pub mod process;
 pub mod requests;
 pub mod rows;
 pub mod state;
-#[cfg(feature = "testing")]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,8 @@
 use openmls::prelude::{
     KeyPackage, LeafNodeIndex, MlsGroup, OpenMlsProvider as _, tls_codec::Serialize as _,
 };
+use openmls_rust_crypto::RustCrypto;
+use openmls_traits::crypto::OpenMlsCrypto;
 
 use super::{
     authorize::{Authorized, authorize},
@@ -31,13 +33,15 @@ pub struct Change {
 }
 
 /// A commit made here. To be stored with its child before anyone hears of it.
-pub struct Committed {
+pub struct Committed<S = GroupState> {
     /// The state it leads to, all of it to be stored.
-    pub child: GroupState,
+    pub child: S,
     /// MLSMessage(PublicMessage(Commit))
     pub commit: Vec<u8>,
     /// SHA-256 of the commit.
     pub commit_id: CommitId,
+    /// Who made it: this device.
+    pub committer: DeviceId,
     /// The commit, sealed with the parent's key.
     pub frame: Vec<u8>,
     /// MLSMessage(Welcome) for those it adds.
@@ -62,12 +66,22 @@ impl GroupState {
         change: Change,
         justification: Vec<u8>,
     ) -> Result<Committed, GroupError> {
+        self.commit_with(&RustCrypto::default(), identity, &change, justification)
+    }
+
+    pub(super) fn commit_with(
+        &self,
+        crypto: &impl OpenMlsCrypto,
+        identity: &DeviceIdentity,
+        change: &Change,
+        justification: Vec<u8>,
+    ) -> Result<Committed, GroupError> {
         if justification.len() > MAX_JUSTIFICATION_BYTES {
             return Err(GroupError::TooLarge);
         }
         let (mut group, provider) = self.fork()?;
         group.set_aad(justification.clone());
-        let messages = self.stage(identity, &change, &mut group, &provider)?;
+        let messages = self.stage(identity, change, &mut group, &provider, crypto)?;
         let authorized = self.authorize_own(&group, justification)?;
         group.merge_pending_commit(&provider).map_err(GroupError::mls)?;
         let child = self.child(group, provider, !change.removes.is_empty())?;
@@ -75,6 +89,7 @@ impl GroupState {
         Ok(Committed {
             child,
             commit_id: CommitId::of(&messages.commit),
+            committer: identity.device(),
             commit: messages.commit,
             frame,
             welcome: messages.welcome,
@@ -88,6 +103,7 @@ impl GroupState {
         change: &Change,
         group: &mut MlsGroup,
         provider: &Provider,
+        crypto: &impl OpenMlsCrypto,
     ) -> Result<Messages, GroupError> {
         let adds: Vec<KeyPackage> =
             change.adds.iter().map(|bytes| read_key_package(bytes)).collect::<Result<_, _>>()?;
@@ -104,7 +120,7 @@ impl GroupState {
             .map_err(GroupError::mls)?
             // Nobody joins by GroupInfo; the Welcome makes its own.
             .create_group_info(false)
-            .build(provider.rand(), provider.crypto(), identity, |_| true)
+            .build(provider.rand(), crypto, identity, |_| true)
             .map_err(GroupError::mls)?
             .stage_commit(provider)
             .map_err(GroupError::mls)?;
@@ -127,7 +143,7 @@ impl GroupState {
         Ok(authorize(standing, &effect)?)
     }
 
-    fn leaf_of(&self, device: &DeviceId) -> Result<LeafNodeIndex, GroupError> {
+    pub(super) fn leaf_of(&self, device: &DeviceId) -> Result<LeafNodeIndex, GroupError> {
         let member = self.facts.standing.roster.iter().find(|member| member.certificate.device == *device);
         Ok(LeafNodeIndex::new(member.ok_or(GroupError::UnknownDevice)?.leaf))
     }

@@ -80,9 +80,6 @@ pub enum CommitError {
     /// A signature, a tag or the tree is wrong. Wrong for everyone.
     #[error("the commit is invalid")]
     Invalid,
-    /// Valid and authorised as far as anyone can see, but its secret does not open here.
-    #[error("the commit's secret does not open")]
-    Opaque,
     /// The owner asks for a newer protocol than this release speaks.
     #[error("the commit needs a newer version of this software")]
     Newer,

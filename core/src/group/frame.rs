@@ -4,7 +4,7 @@
 //! bytes are authenticated and padded is `kind u8 | leaf u32 | counter u32 | length u32 | body | zeros`
 //! (big endian). The whole frame has the length of a bucket. MLS bytes are opaque here.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use chacha20poly1305::{AeadInPlace, KeyInit, XChaCha20Poly1305};
 use hmac::{Hmac, Mac};
@@ -20,8 +20,8 @@ pub const MAX_FRAME_BYTES: usize = 1 << 20;
 
 const VERSION: u8 = 1;
 const TAG_BYTES: usize = 16;
-const HEADER_BYTES: usize = 1 + 2 * TAG_BYTES;
-const NONCE_BYTES: usize = 24;
+pub(super) const HEADER_BYTES: usize = 1 + 2 * TAG_BYTES;
+pub(super) const NONCE_BYTES: usize = 24;
 const SEAL_BYTES: usize = 16;
 const PREFIX_BYTES: usize = 1 + 4 + 4 + 4;
 const SMALL_BUCKETS: [usize; 5] = [512, 1024, 4096, 16_384, 61_440];
@@ -110,24 +110,83 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// What seals and opens the frames of one state.
-pub(super) struct FrameKeys {
-    header: [u8; HEADER_BYTES],
-    env_key: Zeroizing<[u8; 32]>,
+/// How the content of frames is sealed in place. The wire knows [`XChaCha`] alone.
+pub(super) trait FrameCipher {
+    /// Encrypts, and appends [`SEAL_BYTES`]; `None` for more than the cipher can take.
+    fn seal(
+        key: &[u8; 32],
+        nonce: &[u8; NONCE_BYTES],
+        header: &[u8; HEADER_BYTES],
+        content: &mut Vec<u8>,
+    ) -> Option<()>;
+
+    /// Undoes it, if key, nonce, header and content are those that were sealed.
+    fn open(
+        key: &[u8; 32],
+        nonce: &[u8; NONCE_BYTES],
+        header: &[u8; HEADER_BYTES],
+        content: &mut Vec<u8>,
+    ) -> Option<()>;
 }
 
-impl FrameKeys {
+/// XChaCha20-Poly1305.
+#[derive(Clone)]
+pub(super) struct XChaCha;
+
+impl FrameCipher for XChaCha {
+    fn seal(
+        key: &[u8; 32],
+        nonce: &[u8; NONCE_BYTES],
+        header: &[u8; HEADER_BYTES],
+        content: &mut Vec<u8>,
+    ) -> Option<()> {
+        XChaCha20Poly1305::new(key.into()).encrypt_in_place(nonce.into(), header, content).ok()
+    }
+
+    fn open(
+        key: &[u8; 32],
+        nonce: &[u8; NONCE_BYTES],
+        header: &[u8; HEADER_BYTES],
+        content: &mut Vec<u8>,
+    ) -> Option<()> {
+        XChaCha20Poly1305::new(key.into()).decrypt_in_place(nonce.into(), header, content).ok()
+    }
+}
+
+/// What seals and opens the frames of one state.
+#[derive(Clone)]
+pub(super) struct FrameKeys<C = XChaCha> {
+    header: [u8; HEADER_BYTES],
+    env_key: Zeroizing<[u8; 32]>,
+    cipher: PhantomData<C>,
+}
+
+impl<C: FrameCipher> FrameKeys<C> {
     pub(super) fn new(route_secret: &[u8; 32], env_tag: [u8; 16], env_key: Zeroizing<[u8; 32]>) -> Self {
         let route_tag = route_tag(route_secret);
         let mut header = [VERSION; HEADER_BYTES];
         for (to, from) in header.iter_mut().skip(1).zip(route_tag.iter().chain(&env_tag)) {
             *to = *from;
         }
-        Self { header, env_key }
+        Self { header, env_key, cipher: PhantomData }
     }
 
     pub(super) fn seal(
         &self,
+        kind: FrameKind,
+        leaf: u32,
+        counter: u32,
+        body: &[u8],
+    ) -> Result<Vec<u8>, GroupError> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| GroupError::Randomness)?;
+        self.seal_with(nonce, kind, leaf, counter, body)
+    }
+
+    /// Seals with a nonce that was never used with this key.
+    pub(super) fn seal_with(
+        &self,
+        nonce: [u8; NONCE_BYTES],
         kind: FrameKind,
         leaf: u32,
         counter: u32,
@@ -144,11 +203,7 @@ impl FrameKeys {
         padded.extend(body);
         padded.resize(length - HEADER_BYTES - NONCE_BYTES - SEAL_BYTES, 0);
 
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|_| GroupError::Randomness)?;
-        self.cipher()
-            .encrypt_in_place(&nonce.into(), &self.header, &mut padded)
-            .map_err(|_| GroupError::TooLarge)?;
+        C::seal(&self.env_key, &nonce, &self.header, &mut padded).ok_or(GroupError::TooLarge)?;
         Ok([&self.header[..], &nonce, &padded].concat())
     }
 
@@ -160,21 +215,15 @@ impl FrameKeys {
     }
 
     /// Whether the key fits, whatever state the header names.
-    #[cfg(feature = "testing")]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn key_opens(&self, frame: &Frame) -> bool {
         self.unseal(frame).is_ok()
     }
 
     fn unseal(&self, frame: &Frame) -> Result<Vec<u8>, FrameError> {
         let mut padded = frame.sealed.clone();
-        self.cipher()
-            .decrypt_in_place(&frame.nonce.into(), &frame.header, &mut padded)
-            .map_err(|_| FrameError::Seal)?;
+        C::open(&self.env_key, &frame.nonce, &frame.header, &mut padded).ok_or(FrameError::Seal)?;
         Ok(padded)
-    }
-
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new((&*self.env_key).into())
     }
 }
 

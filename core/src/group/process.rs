@@ -1,8 +1,8 @@
 //! Taking in another member's commit: checked against its parent state before anything is merged.
 
 use openmls::prelude::{
-    ApplyUpdatePathError, ContentType, GroupId as MlsGroupId, KeyPackageVerifyError, MlsMessageBodyIn,
-    MlsMessageIn, OpenMlsProvider as _, ProcessMessageError, ProcessedMessage, ProcessedMessageContent,
+    ApplyUpdatePathError, ContentType, KeyPackageVerifyError, MlsGroup, MlsMessageBodyIn, MlsMessageIn,
+    OpenMlsProvider as _, ProcessMessageError, ProcessedMessage, ProcessedMessageContent,
     ProposalValidationError, PublicGroup, PublicMessageIn, Sender, StageCommitError, StagedCommit,
     ValidationError,
     tls_codec::{Deserialize as _, Serialize as _},
@@ -10,20 +10,21 @@ use openmls::prelude::{
 use openmls::treesync::errors::LeafNodeValidationError;
 
 use super::{
-    authorize::{Authorized, CommitEffect, authorize},
+    authorize::{Authorized, CommitEffect, Standing, authorize},
     commit::MAX_JUSTIFICATION_BYTES,
     effect::{commit_effect, member_at},
+    engine::{Outcome, PublicChild},
     error::CommitError,
     frame::{MAX_BODY_BYTES, state_id},
     overlay::{Provider, RowError},
-    state::GroupState,
+    state::{GroupState, context_policy, mls_id, roster},
 };
 use crate::id::{CommitId, DeviceId, GroupId, StateId};
 
-/// A commit that was checked and merged into a child of its parent.
-pub struct Processed {
-    /// The state it leads to, all of it to be stored; `None` when it removes this device.
-    pub child: Option<GroupState>,
+/// A commit that was checked and, where its secret opened, merged into a child of its parent.
+pub struct Processed<S = GroupState> {
+    /// Where it leads.
+    pub outcome: Outcome<S>,
     /// SHA-256 of the commit.
     pub commit_id: CommitId,
     /// Who made it.
@@ -32,6 +33,16 @@ pub struct Processed {
     pub authorized: Authorized,
     /// encoded CommitJustification
     pub justification: Vec<u8>,
+}
+
+impl<S> Processed<S> {
+    /// The state it leads to, unless this device has no part in it or cannot enter it.
+    pub fn child(self) -> Option<S> {
+        match self.outcome {
+            Outcome::Child(child) => Some(child),
+            Outcome::Removed(_) | Outcome::Opaque(_) => None,
+        }
+    }
 }
 
 /// The state that a commit leads to, from its bytes alone: nothing is verified.
@@ -59,33 +70,51 @@ pub fn sender_of_commit(gid: &GroupId, commit: &[u8]) -> Result<u32, CommitError
 }
 
 impl GroupState {
-    /// Checks a commit made on this state and gives the child state. This state stays as it is.
+    /// Checks a commit made on this state and says where it leads. This state stays as it is.
     ///
     /// # Errors
     /// [`CommitError`]; the bytes may come from anyone.
     pub fn process_commit(&self, commit: &[u8]) -> Result<Processed, CommitError> {
         let message = read_commit(&self.facts.gid, commit)?;
         let committer = self.check_origin(&message)?;
-        let (mut group, provider) = self.fork().map_err(|_| CommitError::Damaged)?;
-        let processed = group
-            .process_message(&provider, message.clone())
-            .map_err(|error| self.refusal(&message, &provider, error))?;
-        let (staged, effect) = self.staged_effect(processed, committer)?;
-        let authorized = authorize(&self.facts.standing, &effect)?;
-        let child = if staged.self_removed() {
-            None
-        } else {
-            group.merge_staged_commit(&provider, staged).map_err(|_| CommitError::Invalid)?;
-            let child = self.child(group, provider, !effect.removes.is_empty());
-            Some(child.map_err(|_| CommitError::Damaged)?)
-        };
+        let (group, provider) = self.fork().map_err(|_| CommitError::Damaged)?;
+        let (outcome, effect, authorized) = self.follow(group, provider, message, committer)?;
         Ok(Processed {
-            child,
+            outcome,
             commit_id: CommitId::of(commit),
             committer: effect.committer,
             authorized,
             justification: effect.justification,
         })
+    }
+
+    fn follow(
+        &self,
+        mut group: MlsGroup,
+        provider: Provider,
+        message: PublicMessageIn,
+        committer: u32,
+    ) -> Result<(Outcome<Self>, CommitEffect, Authorized), CommitError> {
+        let processed = match group.process_message(&provider, message.clone()) {
+            Ok(processed) => processed,
+            // A secret that does not open says nothing about the commit itself: then everything public
+            // about it is judged.
+            Err(error) if is_path_secret_error(&error) => {
+                let (child, effect, authorized) = self.follow_in_public(&provider, message, committer)?;
+                return Ok((Outcome::Opaque(child), effect, authorized));
+            }
+            Err(error) => return Err(refusal(error)),
+        };
+        let (staged, effect) = self.staged_effect(processed, committer)?;
+        let authorized = authorize(&self.facts.standing, &effect)?;
+        if staged.self_removed() {
+            // openmls leaves the child out of sight of those it removes.
+            let (child, effect, authorized) = self.follow_in_public(&provider, message, committer)?;
+            return Ok((Outcome::Removed(child), effect, authorized));
+        }
+        group.merge_staged_commit(&provider, staged).map_err(|_| CommitError::Invalid)?;
+        let child = self.child(group, provider, !effect.removes.is_empty());
+        Ok((Outcome::Child(child.map_err(|_| CommitError::Damaged)?), effect, authorized))
     }
 
     /// The committer's leaf, if the commit is another member's and of this epoch.
@@ -114,32 +143,35 @@ impl GroupState {
         Ok((*staged, effect))
     }
 
-    /// Why openmls refused. A secret that does not open says nothing about the commit itself, so
-    /// then everything public about it is judged.
-    fn refusal(
+    /// Follows a commit as someone would who knows the public part of this state and no secret. The
+    /// rows of `provider` become the child's and are good for nothing else afterwards.
+    fn follow_in_public(
         &self,
-        message: &PublicMessageIn,
         provider: &Provider,
-        error: ProcessMessageError<RowError>,
-    ) -> CommitError {
-        if !is_path_secret_error(&error) {
-            return refusal(error);
-        }
-        match self.judge_public_part(message, provider) {
-            Ok(()) => CommitError::Opaque,
-            Err(error) => error,
-        }
-    }
-
-    fn judge_public_part(&self, message: &PublicMessageIn, provider: &Provider) -> Result<(), CommitError> {
-        let committer = self.check_origin(message)?;
-        let gid = MlsGroupId::from_slice(self.facts.gid.as_bytes());
-        let group = PublicGroup::load(provider.storage(), &gid).ok().flatten().ok_or(CommitError::Damaged)?;
+        message: PublicMessageIn,
+        committer: u32,
+    ) -> Result<(PublicChild, CommitEffect, Authorized), CommitError> {
+        let gid = self.facts.gid;
+        let id = mls_id(&gid);
+        let mut group =
+            PublicGroup::load(provider.storage(), &id).ok().flatten().ok_or(CommitError::Damaged)?;
         let processed =
-            group.process_message(provider.crypto(), message.clone()).map_err(|_| CommitError::Invalid)?;
-        let (_, effect) = self.staged_effect(processed, committer)?;
-        authorize(&self.facts.standing, &effect)?;
-        Ok(())
+            group.process_message(provider.crypto(), message).map_err(|_| CommitError::Invalid)?;
+        let (staged, effect) = self.staged_effect(processed, committer)?;
+        let authorized = authorize(&self.facts.standing, &effect)?;
+        group.merge_commit(provider.storage(), staged).map_err(|_| CommitError::Damaged)?;
+
+        let context = group.group_context();
+        let epoch = context.epoch().as_u64();
+        let tag = group.confirmation_tag().tls_serialize_detached().map_err(|_| CommitError::Damaged)?;
+        let standing = Standing {
+            gid,
+            epoch,
+            roster: roster(group.members(), &self.facts.standing.roster)
+                .map_err(|_| CommitError::Certificate)?,
+            policy: context_policy(context.extensions()).map_err(|_| CommitError::Forbidden)?,
+        };
+        Ok((PublicChild { sid: state_id(&gid, epoch, &tag), standing }, effect, authorized))
     }
 }
 

@@ -21,10 +21,10 @@ use super::{
 use crate::id::{GroupId, StateId};
 
 /// Messages of one sender may arrive this much out of order.
-const OUT_OF_ORDER_MESSAGES: u32 = 512;
+pub(super) const OUT_OF_ORDER_MESSAGES: u32 = 512;
 /// Messages of one sender may be missing this many in a row.
-const FORWARD_MESSAGES: u32 = 20_000;
-const ROUTE_SECRET_ROW: &[u8] = b"sp/route-secret";
+pub(super) const FORWARD_MESSAGES: u32 = 20_000;
+pub(super) const ROUTE_SECRET_ROW: &[u8] = b"sp/route-secret";
 pub(super) const SEND_COUNTER_ROW: &[u8] = b"sp/send-counter";
 
 /// A loaded state. Holds secrets: no `Debug`.
@@ -73,9 +73,9 @@ impl GroupState {
             .lifetime(lifetime())
             .with_group_context_extensions(context_extensions(&policy)?)
             .build();
-        let id = MlsGroupId::from_slice(gid.as_bytes());
-        let group = MlsGroup::new_with_group_id(&provider, identity, &config, id, identity.credential())
-            .map_err(GroupError::mls)?;
+        let group =
+            MlsGroup::new_with_group_id(&provider, identity, &config, mls_id(&gid), identity.credential())
+                .map_err(GroupError::mls)?;
         let mut route_secret = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *route_secret).map_err(|_| GroupError::Randomness)?;
         Self::unstored(gid, group, provider, route_secret, &[])
@@ -192,8 +192,13 @@ fn sender_ratchets() -> SenderRatchetConfiguration {
     SenderRatchetConfiguration::new(OUT_OF_ORDER_MESSAGES, FORWARD_MESSAGES)
 }
 
+/// The group's id as openmls wants it.
+pub(super) fn mls_id(gid: &GroupId) -> MlsGroupId {
+    MlsGroupId::from_slice(gid.as_bytes())
+}
+
 fn load_group(gid: &GroupId, provider: &Provider) -> Result<MlsGroup, GroupError> {
-    MlsGroup::load(provider.storage(), &MlsGroupId::from_slice(gid.as_bytes()))
+    MlsGroup::load(provider.storage(), &mls_id(gid))
         .map_err(|_| GroupError::Damaged)?
         .ok_or(GroupError::Damaged)
 }
@@ -225,13 +230,8 @@ fn facts(
 ) -> Result<StateFacts, GroupError> {
     let epoch = group.epoch().as_u64();
     let confirmation_tag = group.confirmation_tag().tls_serialize_detached().map_err(GroupError::mls)?;
-    let roster = group.members().map(|member| roster_member(&member, known));
-    let standing = Standing {
-        gid,
-        epoch,
-        roster: roster.collect::<Result<_, _>>()?,
-        policy: context_policy(group.extensions())?,
-    };
+    let roster = roster(group.members(), known)?;
+    let standing = Standing { gid, epoch, roster, policy: context_policy(group.extensions())? };
     Ok(StateFacts {
         gid,
         sid: state_id(&gid, epoch, &confirmation_tag),
@@ -241,6 +241,14 @@ fn facts(
         own_leaf: group.own_leaf_index().u32(),
         standing,
     })
+}
+
+/// Reads the certificates of all leaves.
+pub(super) fn roster(
+    members: impl Iterator<Item = Member>,
+    known: &[RosterMember],
+) -> Result<Vec<RosterMember>, GroupError> {
+    members.map(|member| roster_member(&member, known)).collect()
 }
 
 /// Reads a leaf's certificate, unless the same one was read before.

@@ -1,21 +1,66 @@
 //! What a hostile member makes with the library it runs: frames and commits that nobody checked.
 //!
-//! Only for tests of this crate's users (feature `testing`); the product never calls it.
+//! Only for tests of this crate and its users (feature `testing`); the product never calls it.
 
+mod spiteful;
+
+use openmls::prelude::{OpenMlsProvider as _, PublicGroup};
+
+use self::spiteful::SpitefulCrypto;
 use super::{
-    commit::{Change, Messages},
+    commit::{Change, Committed, Messages},
+    engine::Engine,
     error::GroupError,
     frame::{Frame, FrameKind},
     identity::DeviceIdentity,
-    state::GroupState,
+    state::{GroupState, mls_id},
 };
+use crate::id::DeviceId;
 
-impl GroupState {
+/// A state in the hands of someone who plays foul.
+pub trait Hostile: Engine {
     /// Makes a commit without asking whether it is allowed, sealed as a frame; this state stays.
     ///
     /// # Errors
     /// [`GroupError`]
-    pub fn forge_commit(
+    fn forge_commit(
+        &self,
+        identity: &DeviceIdentity,
+        change: &Change,
+        justification: Vec<u8>,
+    ) -> Result<Vec<u8>, GroupError>;
+
+    /// Makes a commit whose secret does not open for `victims`, nor for those who share a key of the
+    /// ratchet tree with one; nothing else is wrong with it.
+    ///
+    /// # Errors
+    /// [`GroupError`]
+    fn commit_against(
+        &self,
+        identity: &DeviceIdentity,
+        change: &Change,
+        justification: Vec<u8>,
+        victims: &[DeviceId],
+    ) -> Result<Committed<Self>, GroupError>;
+
+    /// Seals any body as any kind, in the name of any leaf.
+    ///
+    /// # Errors
+    /// [`GroupError::TooLarge`]
+    fn forge_frame(
+        &self,
+        kind: FrameKind,
+        leaf: u32,
+        counter: u32,
+        body: &[u8],
+    ) -> Result<Vec<u8>, GroupError>;
+
+    /// Whether the state's key opens a frame's seal, whatever state the frame names.
+    fn key_opens(&self, frame: &Frame) -> bool;
+}
+
+impl Hostile for GroupState {
+    fn forge_commit(
         &self,
         identity: &DeviceIdentity,
         change: &Change,
@@ -23,15 +68,27 @@ impl GroupState {
     ) -> Result<Vec<u8>, GroupError> {
         let (mut group, provider) = self.fork()?;
         group.set_aad(justification);
-        let Messages { commit, .. } = self.stage(identity, change, &mut group, &provider)?;
+        let Messages { commit, .. } =
+            self.stage(identity, change, &mut group, &provider, provider.crypto())?;
         self.forge_frame(FrameKind::Commit, self.facts.own_leaf, 0, &commit)
     }
 
-    /// Seals any body as any kind, in the name of any leaf.
-    ///
-    /// # Errors
-    /// [`GroupError::TooLarge`]
-    pub fn forge_frame(
+    fn commit_against(
+        &self,
+        identity: &DeviceIdentity,
+        change: &Change,
+        justification: Vec<u8>,
+        victims: &[DeviceId],
+    ) -> Result<Committed<Self>, GroupError> {
+        let victims: Vec<_> = victims.iter().map(|device| self.leaf_of(device)).collect::<Result<_, _>>()?;
+        let (_, provider) = self.fork()?;
+        let public = PublicGroup::load(provider.storage(), &mls_id(&self.facts.gid));
+        let public = public.map_err(|_| GroupError::Damaged)?.ok_or(GroupError::Damaged)?;
+        let crypto = SpitefulCrypto::towards(&public, &victims)?;
+        self.commit_with(&crypto, identity, change, justification)
+    }
+
+    fn forge_frame(
         &self,
         kind: FrameKind,
         leaf: u32,
@@ -41,8 +98,7 @@ impl GroupState {
         self.keys.seal(kind, leaf, counter, body)
     }
 
-    /// Whether the state's key opens a frame's seal, whatever state the frame names.
-    pub fn key_opens(&self, frame: &Frame) -> bool {
+    fn key_opens(&self, frame: &Frame) -> bool {
         self.keys.key_opens(frame)
     }
 }

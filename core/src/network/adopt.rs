@@ -17,6 +17,7 @@ use crate::{
     clock::now_ms,
     group::{
         authorize::Authorized,
+        engine::Outcome,
         error::CommitError,
         frame::Frame,
         process::{Processed, sender_of_commit},
@@ -129,7 +130,7 @@ async fn come_and_go(tx: &mut WriteTx<'_>, adoption: &Adoption, now: i64) -> Res
 /// Why a group stands still at a commit that is nobody's fault.
 fn unfollowed(error: &CommitError) -> Option<&'static str> {
     match error {
-        CommitError::Opaque | CommitError::Lifetime | CommitError::Damaged => Some(health::UNFOLLOWED),
+        CommitError::Lifetime | CommitError::Damaged => Some(health::UNFOLLOWED),
         CommitError::Newer => Some(health::NEWER),
         _ => None,
     }
@@ -218,9 +219,15 @@ impl Network {
         let foreign = sender.is_some_and(|sender| !is_committer(standing, &sender.certificate.device));
         let processed = match state.process_commit(&opened.body) {
             // Right by the group's rules, but nobody here could heal a fork.
-            Ok(_) | Err(CommitError::Opaque | CommitError::Lifetime) if foreign => {
+            Ok(_) | Err(CommitError::Lifetime) if foreign => {
                 self.offend(peer, Offence::UnauthorisedCommit);
                 return Ok(FrameOutcome::Rejected);
+            }
+            Ok(processed) if matches!(processed.outcome, Outcome::Opaque(_)) => {
+                self.note_health(gid, GroupHealth::Stalled, health::UNFOLLOWED).await;
+                tracing::warn!("a commit's secret does not open");
+                // May be right for others.
+                return Ok(FrameOutcome::Busy);
             }
             Ok(processed) => processed,
             Err(error) => {
@@ -241,7 +248,7 @@ impl Network {
         match error {
             CommitError::OwnCommit => FrameOutcome::Duplicate,
             // May be right for others, or here at another time.
-            CommitError::Opaque | CommitError::Newer | CommitError::Lifetime | CommitError::Damaged => {
+            CommitError::Newer | CommitError::Lifetime | CommitError::Damaged => {
                 tracing::warn!(%error, "a commit cannot be followed");
                 FrameOutcome::Busy
             }
@@ -292,7 +299,7 @@ impl Network {
         processed: Processed,
     ) -> Result<(), SlotError> {
         let gid = slot.gid();
-        let Some(mut child) = processed.child else {
+        let Outcome::Child(mut child) = processed.outcome else {
             let own = self.keys.device_id();
             let by_own_wish =
                 processed.authorized.removed.iter().any(|(device, wish)| *device == own && *wish);

@@ -5,6 +5,7 @@ use spacepanda_core::{
     event::SignedEvent,
     group::{
         commit,
+        engine::Outcome,
         error::{ApplicationError, CommitError, FrameError},
         frame::{Frame, FrameKind, OpenedFrame},
         identity::DeviceIdentity,
@@ -132,12 +133,13 @@ impl Member for Ours {
     fn follow(&mut self, frame: &[u8]) -> Followed {
         let opened = self.open(frame).unwrap();
         assert_eq!(opened.kind, FrameKind::Commit);
-        match self.state.process_commit(&opened.body).unwrap().child {
-            Some(child) => {
+        match self.state.process_commit(&opened.body).unwrap().outcome {
+            Outcome::Child(child) => {
                 self.state = child;
                 Followed::Stayed
             }
-            None => Followed::Removed,
+            Outcome::Removed(_) => Followed::Removed,
+            Outcome::Opaque(_) => panic!("a commit's secret does not open"),
         }
     }
 }

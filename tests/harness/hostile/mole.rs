@@ -8,8 +8,10 @@ use spacepanda_core::{
         commit::Change,
         frame::{Frame, FrameKind},
         key_package::FreshKeyPackage,
+        process::Processed,
         rows::Rows,
         state::GroupState,
+        testing::Hostile as _,
     },
     id::{ChannelId, EventId, GroupId, LogId},
     invite::InviteLink,
@@ -263,7 +265,7 @@ impl Mole {
             }
             FrameKind::Commit => {
                 let processed = state.process_commit(&opened.body);
-                let child = processed.ok().and_then(|processed| processed.child);
+                let child = processed.ok().and_then(Processed::child);
                 let known = |child: &GroupState| {
                     self.states.iter().any(|state| state.facts().sid == child.facts().sid)
                 };

@@ -2,7 +2,10 @@
 
 use prost::Message as _;
 use spacepanda_core::{
-    group::frame::{Frame, FrameKind},
+    group::{
+        frame::{Frame, FrameKind},
+        testing::Hostile as _,
+    },
     id::LogId,
 };
 use spacepanda_proto::peer::v1::{

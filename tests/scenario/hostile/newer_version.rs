@@ -1,7 +1,7 @@
 //! The owner runs a newer version: the space stands still here and says why, and no carrier is blamed.
 
 use prost::Message as _;
-use spacepanda_core::group::commit::Change;
+use spacepanda_core::group::{commit::Change, testing::Hostile as _};
 use spacepanda_proto::{
     api::v1::GroupHealth,
     peer::v1::{CommitJustification, FrameOutcome},

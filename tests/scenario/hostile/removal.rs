@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use spacepanda_core::group::frame::{Frame, FrameKind};
+use spacepanda_core::group::{
+    frame::{Frame, FrameKind},
+    testing::Hostile as _,
+};
 use spacepanda_proto::peer::v1::FrameOutcome;
 
 use super::{Infiltrated, infiltrate};
@@ -80,7 +83,7 @@ async fn a_removed_members_whole_database_opens_nothing_later() {
         .iter()
         .filter_map(|state| {
             let opened = state.open_frame(&frame).ok()?;
-            Some(state.process_commit(&opened.body).map(|processed| processed.child.is_some()))
+            Some(state.process_commit(&opened.body).map(|processed| processed.child().is_some()))
         })
         .collect();
     assert!(matches!(led[..], [Ok(false)]), "a state after the removal was made");

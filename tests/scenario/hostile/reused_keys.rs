@@ -1,7 +1,10 @@
 //! A message key is used once: what is sealed with it again is counted and not taken, its events come another way.
 
 use prost::Message as _;
-use spacepanda_core::group::frame::{Frame, FrameKind};
+use spacepanda_core::group::{
+    frame::{Frame, FrameKind},
+    testing::Hostile as _,
+};
 use spacepanda_proto::peer::v1::{ApplicationPlaintext, FrameOutcome, Fresh, application_plaintext};
 
 use super::Infiltrated;

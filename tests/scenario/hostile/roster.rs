@@ -8,6 +8,7 @@ use spacepanda_core::{
         key_package::fresh_key_package,
         policy::{Policy, PolicyAccount},
         state::StateFacts,
+        testing::Hostile as _,
     },
     id::DeviceId,
     invite::InviteLink,

@@ -13,9 +13,10 @@ use crate::{
     group::{
         authorize::{AddedLeaf, Justification, plan},
         commit::{Change, Committed},
-        frame::Frame,
+        engine::Engine,
+        frame::{Frame, OpenedFrame},
         identity::DeviceIdentity,
-        key_package::{FreshKeyPackage, check_key_package, fresh_key_package},
+        key_package::FreshKeyPackage,
         message::{Application, SealedFrame},
         policy::{Policy, PolicyAccount, PolicyInvite},
         process::Processed,
@@ -94,15 +95,18 @@ pub(super) fn founding_policy(owner: &Person) -> Policy {
     Policy { version: 1, accounts: vec![owner], invites: vec![] }
 }
 
+/// A member in the product's engine.
+pub(super) type Member = Actor<GroupState>;
+
 /// A member: a loaded state, and what a disk holds of it.
-pub(super) struct Member {
+pub(super) struct Actor<E> {
     pub(super) who: Person,
-    pub(super) state: GroupState,
+    pub(super) state: E,
     stored: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-impl Member {
-    pub(super) fn new(who: &Person, state: GroupState) -> Self {
+impl<E: Engine> Actor<E> {
+    pub(super) fn new(who: &Person, state: E) -> Self {
         let mut member = Self { who: who.clone(), state, stored: BTreeMap::new() };
         member.store();
         member
@@ -110,7 +114,7 @@ impl Member {
 
     pub(super) fn founder(number: u8) -> Self {
         let who = Person::new(number);
-        let state = GroupState::create(&who.identity, GID, founding_policy(&who)).unwrap();
+        let state = E::create(&who.identity, GID, founding_policy(&who)).unwrap();
         Self::new(&who, state)
     }
 
@@ -129,8 +133,13 @@ impl Member {
     }
 
     /// The stored state, loaded beside the live one.
-    pub(super) fn loaded(&self) -> GroupState {
-        GroupState::load(GID, Rows::from_rows(self.stored.clone())).unwrap()
+    pub(super) fn loaded(&self) -> E {
+        E::load(GID, Rows::from_rows(self.stored.clone())).unwrap()
+    }
+
+    /// What a disk holds of the state.
+    pub(super) fn stored(&self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
+        &self.stored
     }
 
     pub(super) fn stored_mut(&mut self) -> &mut BTreeMap<Vec<u8>, Vec<u8>> {
@@ -147,31 +156,31 @@ impl Member {
     }
 
     /// The member in the child state, its rows apart from the parent's.
-    pub(super) fn follow(&self, commit: &[u8]) -> Member {
-        Member::new(&self.who, self.process(commit).child.unwrap())
+    pub(super) fn follow(&self, commit: &[u8]) -> Self {
+        Self::new(&self.who, self.process(commit).child().unwrap())
     }
 
-    pub(super) fn process(&self, commit: &[u8]) -> Processed {
+    pub(super) fn process(&self, commit: &[u8]) -> Processed<E> {
         self.state.process_commit(commit).unwrap()
     }
 
     /// Commits the addition of people, and lets them join.
-    pub(super) fn add(&self, people: &[&Person]) -> (Committed, Vec<Member>) {
-        let fresh: Vec<_> = people.iter().map(|who| fresh_key_package(&who.identity).unwrap()).collect();
+    pub(super) fn add(&self, people: &[&Person]) -> (Committed<E>, Vec<Self>) {
+        let fresh: Vec<_> = people.iter().map(|who| E::fresh_key_package(&who.identity).unwrap()).collect();
         let asked: Vec<_> = people.iter().zip(&fresh).map(|(who, fresh)| (*who, &*fresh.bytes)).collect();
         let committed = self.admit(&asked);
         let welcome = committed.welcome.as_deref().unwrap();
         let join = |(who, fresh): (&&Person, FreshKeyPackage)| {
             let rows = Rows::from_rows(fresh.rows.upserts);
             let secret = *committed.child.route_secret();
-            Member::new(who, GroupState::join(&who.identity, GID, rows, welcome, secret).unwrap())
+            Self::new(who, E::join(&who.identity, GID, rows, welcome, secret).unwrap())
         };
         let joined = people.iter().zip(fresh).map(join).collect();
         (committed, joined)
     }
 
     /// Commits the addition of KeyPackages that came with one invite.
-    pub(super) fn admit(&self, asked: &[(&Person, &[u8])]) -> Committed {
+    pub(super) fn admit(&self, asked: &[(&Person, &[u8])]) -> Committed<E> {
         let mut policy = self.state.facts().standing.policy.clone();
         asked.iter().for_each(|(who, _)| admit(&mut policy, who.account));
         let adds = asked.iter().map(|(_, key_package)| key_package.to_vec()).collect();
@@ -185,9 +194,14 @@ impl Member {
     }
 
     /// Commits the removal of a person, which it asks for itself.
-    pub(super) fn remove(&self, person: &Person) -> Committed {
+    pub(super) fn remove(&self, person: &Person) -> Committed<E> {
         let (change, justification) = self.removal_of(person, &self.who);
         self.state.commit(&self.who.identity, change, justification).unwrap()
+    }
+
+    /// Commits that a person leaves who asked for it.
+    pub(super) fn let_go(&self, person: &Person) -> Committed<E> {
+        self.answer(vec![person.asks(ChangeKind::Leave, person, 0)], &[])
     }
 
     /// The removal of a person that someone asks for.
@@ -202,10 +216,10 @@ impl Member {
     }
 
     /// Commits what requests ask for, as the rule says; `fresh` are KeyPackages of those who rejoin.
-    pub(super) fn answer(&self, requests: Vec<SignedEvent>, fresh: &[&FreshKeyPackage]) -> Committed {
+    pub(super) fn answer(&self, requests: Vec<SignedEvent>, fresh: &[&FreshKeyPackage]) -> Committed<E> {
         let standing = &self.state.facts().standing;
         let leaf = |fresh: &&FreshKeyPackage| {
-            let checked = check_key_package(&fresh.bytes).unwrap();
+            let checked = E::check_key_package(&fresh.bytes).unwrap();
             AddedLeaf { certificate: checked.certificate, key_package_hash: checked.hash }
         };
         let leaves: Vec<_> = fresh.iter().map(leaf).collect();
@@ -217,7 +231,7 @@ impl Member {
     }
 
     /// Commits nothing but new keys.
-    pub(super) fn refresh(&self) -> Committed {
+    pub(super) fn refresh(&self) -> Committed<E> {
         let change = self.no_change();
         self.state.commit(&self.who.identity, change, no_reason()).unwrap()
     }
@@ -249,6 +263,32 @@ impl Member {
     }
 }
 
+/// What is in the frame of a message that one member seals for another.
+pub(super) fn opened<E: Engine>(sender: &mut Actor<E>, text: &[u8], receiver: &Actor<E>) -> OpenedFrame {
+    let frame = Frame::decode(&sender.seal(text).bytes).unwrap();
+    receiver.state.open_frame(&frame).unwrap()
+}
+
+/// Tests that hold for the product's engine and for the fake.
+macro_rules! for_both_engines {
+    ($($test:ident)*) => {
+        mod product {
+            $(#[test]
+            fn $test() {
+                super::$test::<crate::group::state::GroupState>();
+            })*
+        }
+
+        mod fake {
+            $(#[test]
+            fn $test() {
+                super::$test::<crate::group::fake::FakeState>();
+            })*
+        }
+    };
+}
+pub(super) use for_both_engines;
+
 fn reason(request: SignedEvent) -> Vec<u8> {
     let requests = vec![request.encoded().to_vec()];
     wire::CommitJustification { version: 1, requests, ..Default::default() }.encode_to_vec()
@@ -270,10 +310,10 @@ fn admit(policy: &mut Policy, account: AccountId) {
 }
 
 /// The owner (leaf 0), Bob (leaf 1) and Carol (leaf 2), in one state.
-pub(super) fn three() -> [Member; 3] {
-    let founder = Member::founder(1);
+pub(super) fn three<E: Engine>() -> [Actor<E>; 3] {
+    let founder = Actor::<E>::founder(1);
     let (first, mut joined) = founder.add(&[&Person::new(2), &Person::new(3)]);
     let carol = joined.pop().unwrap();
     let bob = joined.pop().unwrap();
-    [Member::new(&founder.who, first.child), bob, carol]
+    [Actor::new(&founder.who, first.child), bob, carol]
 }

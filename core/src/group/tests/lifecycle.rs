@@ -1,15 +1,15 @@
 //! What members who play by the rules see.
 
-use super::fixture::{GID, Member, Person, founding_policy, three};
+use super::fixture::{Actor, GID, Person, for_both_engines, founding_policy, three};
 use crate::{
     event::ChangeKind,
     group::{
         authorize::{AddedLeaf, Class, Justification, Unauthorised, plan},
+        engine::Engine,
         error::{ApplicationError, CommitError, FrameError, GroupError},
+        fake::FakeState,
         frame::{Frame, FrameKind},
-        key_package::{check_key_package, fresh_key_package},
         policy::PolicyAccount,
-        process::sid_of_commit,
         rows::Rows,
         state::GroupState,
     },
@@ -17,7 +17,29 @@ use crate::{
     model::Role,
 };
 
-fn assert_same_state(members: &[&Member]) {
+for_both_engines! {
+    members_added_one_by_one_share_the_state_and_talk_across_restarts
+    a_commit_leaves_its_parent_as_it_was_and_its_child_all_to_store
+    the_commits_frame_opens_in_the_parent_only
+    tips_are_sealed_with_the_states_key
+    a_message_in_flight_across_a_commit_opens_from_the_parent
+    rival_children_of_one_parent_are_both_alive
+    a_removed_member_with_all_its_rows_opens_nothing_later
+    any_member_commits_and_everyone_follows
+    who_rejoins_is_back_with_a_fresh_leaf_in_the_same_commit
+    adding_someone_keeps_the_route_secret
+    a_message_opens_once_and_a_failure_takes_nothing_from_the_others
+    what_was_opened_in_a_failed_transaction_opens_again
+    a_message_changes_its_secrets_and_the_senders_counter_only
+    a_restart_never_reuses_a_key
+    own_messages_are_not_opened
+    keys_are_kept_for_512_messages_out_of_order
+    a_plaintext_that_fits_no_frame_uses_no_key
+    a_state_with_a_long_policy_survives_its_rows
+    damaged_rows_are_an_error
+}
+
+fn assert_same_state<E: Engine>(members: &[&Actor<E>]) {
     let facts: Vec<_> = members.iter().map(|member| member.state.facts()).collect();
     for pair in facts.windows(2) {
         assert_eq!(pair[0].sid, pair[1].sid);
@@ -33,7 +55,7 @@ fn assert_same_state(members: &[&Member]) {
     assert!(route_secrets.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
-fn assert_everyone_hears_everyone(members: &mut [&mut Member]) {
+fn assert_everyone_hears_everyone<E: Engine>(members: &mut [&mut Actor<E>]) {
     for sender in 0..members.len() {
         let text = format!("from {sender}");
         let frame = members[sender].seal(text.as_bytes());
@@ -51,15 +73,15 @@ fn assert_everyone_hears_everyone(members: &mut [&mut Member]) {
 fn states_are_send_and_sync() {
     fn check<T: Send + Sync>() {}
     check::<GroupState>();
+    check::<FakeState>();
 }
 
-#[test]
-fn members_added_one_by_one_share_the_state_and_talk_across_restarts() {
-    let alice = Member::founder(1);
+fn members_added_one_by_one_share_the_state_and_talk_across_restarts<E: Engine>() {
+    let alice = Actor::<E>::founder(1);
     assert_eq!(alice.state.facts().epoch, 0);
     let (first, mut joined) = alice.add(&[&Person::new(2)]);
     let mut bob = joined.pop().unwrap();
-    let mut alice = Member::new(&alice.who, first.child);
+    let mut alice = Actor::new(&alice.who, first.child);
     assert_same_state(&[&alice, &bob]);
     alice.restart();
     bob.restart();
@@ -67,19 +89,18 @@ fn members_added_one_by_one_share_the_state_and_talk_across_restarts() {
     let (second, mut joined) = alice.add(&[&Person::new(3)]);
     let mut carol = joined.pop().unwrap();
     let mut bob = bob.follow(&second.commit);
-    let mut alice = Member::new(&alice.who, second.child);
+    let mut alice = Actor::new(&alice.who, second.child);
     for _ in 0..3 {
         assert_same_state(&[&alice, &bob, &carol]);
         assert_everyone_hears_everyone(&mut [&mut alice, &mut bob, &mut carol]);
-        [&mut alice, &mut bob, &mut carol].into_iter().for_each(Member::restart);
+        [&mut alice, &mut bob, &mut carol].into_iter().for_each(Actor::restart);
     }
     assert_eq!(alice.state.facts().epoch, 2);
     assert_eq!([&alice, &bob, &carol].map(|member| member.state.facts().own_leaf), [0, 1, 2]);
 }
 
-#[test]
-fn a_commit_leaves_its_parent_as_it_was_and_its_child_all_to_store() {
-    let [mut alice, mut bob, _] = three();
+fn a_commit_leaves_its_parent_as_it_was_and_its_child_all_to_store<E: Engine>() {
+    let [mut alice, mut bob, _] = three::<E>();
     let before = alice.state.facts().sid;
     let mut committed = alice.refresh();
     assert_eq!(committed.commit_id, CommitId::of(&committed.commit));
@@ -91,15 +112,16 @@ fn a_commit_leaves_its_parent_as_it_was_and_its_child_all_to_store() {
     assert_eq!(processed.committer, alice.who.device);
 
     let changes = committed.child.take_changes().unwrap();
-    assert!(changes.upserts.len() > 8 && changes.deletes.is_empty());
-    let child = Member::new(&bob.who, processed.child.unwrap());
+    assert!(changes.deletes.is_empty());
+    let stored = E::load(GID, Rows::from_rows(changes.upserts)).unwrap();
+    assert_eq!(stored.facts().sid, committed.child.facts().sid);
+    let child = Actor::new(&bob.who, processed.child().unwrap());
     assert_eq!(child.state.facts().sid, committed.child.facts().sid);
-    assert_eq!(sid_of_commit(&GID, &committed.commit).unwrap(), child.state.facts().sid);
+    assert_eq!(E::sid_of_commit(&GID, &committed.commit).unwrap(), child.state.facts().sid);
 }
 
-#[test]
-fn the_commits_frame_opens_in_the_parent_only() {
-    let [alice, bob, _] = three();
+fn the_commits_frame_opens_in_the_parent_only<E: Engine>() {
+    let [alice, bob, _] = three::<E>();
     let committed = alice.refresh();
     let frame = Frame::decode(&committed.frame).unwrap();
     let opened = bob.state.open_frame(&frame).unwrap();
@@ -109,18 +131,16 @@ fn the_commits_frame_opens_in_the_parent_only() {
     assert!(child.state.open_frame(&frame) == Err(FrameError::WrongState));
 }
 
-#[test]
-fn tips_are_sealed_with_the_states_key() {
-    let [alice, bob, _] = three();
+fn tips_are_sealed_with_the_states_key<E: Engine>() {
+    let [alice, bob, _] = three::<E>();
     let frame = Frame::decode(&alice.state.seal_tip(b"tip").unwrap()).unwrap();
     assert_eq!(frame.env_tag(), alice.state.facts().env_tag);
     let opened = bob.state.open_frame(&frame).unwrap();
     assert!(opened.kind == FrameKind::Tip && opened.body == b"tip");
 }
 
-#[test]
-fn a_message_in_flight_across_a_commit_opens_from_the_parent() {
-    let [alice, mut bob, mut carol] = three();
+fn a_message_in_flight_across_a_commit_opens_from_the_parent<E: Engine>() {
+    let [alice, mut bob, mut carol] = three::<E>();
     let late = bob.seal(b"late");
     bob.store();
     let committed = alice.refresh();
@@ -133,29 +153,27 @@ fn a_message_in_flight_across_a_commit_opens_from_the_parent() {
     assert_eq!(carols_child.open(&new).plaintext, b"new");
 }
 
-#[test]
-fn rival_children_of_one_parent_are_both_alive() {
-    let [alice, bob, _] = three();
+fn rival_children_of_one_parent_are_both_alive<E: Engine>() {
+    let [alice, bob, _] = three::<E>();
     let (one, other) = (alice.refresh(), alice.refresh());
     assert_ne!(one.child.facts().sid, other.child.facts().sid);
     for committed in [one, other] {
         let mut child = bob.follow(&committed.commit);
-        let mut alice = Member::new(&alice.who, committed.child);
+        let mut alice = Actor::new(&alice.who, committed.child);
         assert_everyone_hears_everyone(&mut [&mut alice, &mut child]);
     }
 }
 
-#[test]
-fn a_removed_member_with_all_its_rows_opens_nothing_later() {
-    let [alice, bob, mut carol] = three();
+fn a_removed_member_with_all_its_rows_opens_nothing_later<E: Engine>() {
+    let [alice, bob, mut carol] = three::<E>();
     let removal = alice.remove(&bob.who);
     assert_eq!(removal.authorized.removed, [(bob.who.device, false)]);
     let seen_by_bob = bob.process(&removal.commit);
-    assert!(seen_by_bob.child.is_none());
     assert_eq!(seen_by_bob.authorized.removed, removal.authorized.removed);
+    assert!(seen_by_bob.child().is_none());
 
     carol = carol.follow(&removal.commit);
-    let mut alice_after = Member::new(&alice.who, removal.child);
+    let mut alice_after = Actor::new(&alice.who, removal.child);
     assert_same_state(&[&alice_after, &carol]);
     assert_eq!(carol.state.facts().standing.roster.len(), 2);
     assert_ne!(alice_after.state.route_secret(), alice.state.route_secret());
@@ -173,13 +191,12 @@ fn a_removed_member_with_all_its_rows_opens_nothing_later() {
     assert!(matches!(bob_again.process_commit(&next.commit), Err(CommitError::WrongEpoch)));
 }
 
-#[test]
-fn any_member_commits_and_everyone_follows() {
-    let [alice, bob, carol] = three();
+fn any_member_commits_and_everyone_follows<E: Engine>() {
+    let [alice, bob, carol] = three::<E>();
     let refresh = bob.refresh();
     assert_eq!(refresh.authorized.class, Class::Update);
     let (alice, carol) = (alice.follow(&refresh.commit), carol.follow(&refresh.commit));
-    let bob = Member::new(&bob.who, refresh.child);
+    let bob = Actor::new(&bob.who, refresh.child);
     assert_same_state(&[&alice, &bob, &carol]);
 
     // The owner asks that Carol moderates; Carol commits it, and Bob what Carol then asks for.
@@ -187,21 +204,20 @@ fn any_member_commits_and_everyone_follows() {
     let moderates = carol.answer(vec![alice.who.asks(role, &carol.who, 0)], &[]);
     assert_eq!(moderates.authorized.class, Class::Removal);
     let (alice, bob) = (alice.follow(&moderates.commit), bob.follow(&moderates.commit));
-    let mut carol = Member::new(&carol.who, moderates.child);
+    let mut carol = Actor::new(&carol.who, moderates.child);
     assert_same_state(&[&alice, &bob, &carol]);
     let removal = carol.who.asks(ChangeKind::Remove, &bob.who, 0);
     let without_bob = alice.answer(vec![removal], &[]);
-    assert!(bob.process(&without_bob.commit).child.is_none());
+    assert!(bob.process(&without_bob.commit).child().is_none());
     carol = carol.follow(&without_bob.commit);
-    let mut alice = Member::new(&alice.who, without_bob.child);
+    let mut alice = Actor::new(&alice.who, without_bob.child);
     assert_same_state(&[&alice, &carol]);
     assert_everyone_hears_everyone(&mut [&mut alice, &mut carol]);
 }
 
-#[test]
-fn who_rejoins_is_back_with_a_fresh_leaf_in_the_same_commit() {
-    let [mut alice, bob, carol] = three();
-    let fresh = fresh_key_package(&carol.who.identity).unwrap();
+fn who_rejoins_is_back_with_a_fresh_leaf_in_the_same_commit<E: Engine>() {
+    let [mut alice, bob, carol] = three::<E>();
+    let fresh = E::fresh_key_package(&carol.who.identity).unwrap();
     let standing = &carol.state.facts().standing;
     let old_encryption_key = standing.member(&carol.who.device).unwrap().encryption_key;
     let rejoin = ChangeKind::Rejoin { key_package: fresh.bytes.clone(), old_encryption_key };
@@ -213,34 +229,32 @@ fn who_rejoins_is_back_with_a_fresh_leaf_in_the_same_commit() {
 
     let processed = alice.process(&committed.commit);
     assert_eq!(processed.authorized, committed.authorized);
-    alice = Member::new(&alice.who, processed.child.unwrap());
+    alice = Actor::new(&alice.who, processed.child().unwrap());
     let welcome = committed.welcome.as_deref().unwrap();
     let (rows, route) = (Rows::from_rows(fresh.rows.upserts), *committed.child.route_secret());
-    let joined = GroupState::join(&carol.who.identity, GID, rows, welcome, route).unwrap();
-    let mut carols_new = Member::new(&carol.who, joined);
-    let mut bob = Member::new(&bob.who, committed.child);
+    let joined = E::join(&carol.who.identity, GID, rows, welcome, route).unwrap();
+    let mut carols_new = Actor::new(&carol.who, joined);
+    let mut bob = Actor::new(&bob.who, committed.child);
     assert_same_state(&[&alice, &bob, &carols_new]);
     assert_everyone_hears_everyone(&mut [&mut alice, &mut bob, &mut carols_new]);
     // The old leaf is out, and the request is spent.
-    assert!(carol.process(&committed.commit).child.is_none());
-    let key_package = check_key_package(&fresh.bytes).unwrap();
+    assert!(carol.process(&committed.commit).child().is_none());
+    let key_package = E::check_key_package(&fresh.bytes).unwrap();
     let leaf = AddedLeaf { certificate: key_package.certificate, key_package_hash: key_package.hash };
     let again = Justification { requests: vec![request], ..Justification::empty(0) };
     let standing = &alice.state.facts().standing;
     assert_eq!(plan(standing, &alice.who.device, &[leaf], &again), Err(Unauthorised::Stale));
 }
 
-#[test]
-fn adding_someone_keeps_the_route_secret() {
-    let founder = Member::founder(1);
+fn adding_someone_keeps_the_route_secret<E: Engine>() {
+    let founder = Actor::<E>::founder(1);
     let (committed, _) = founder.add(&[&Person::new(2)]);
     assert_eq!(committed.child.route_secret(), founder.state.route_secret());
     assert_eq!(committed.authorized.added, [Person::new(2).device]);
 }
 
-#[test]
-fn a_message_opens_once_and_a_failure_takes_nothing_from_the_others() {
-    let [mut alice, mut bob, _] = three();
+fn a_message_opens_once_and_a_failure_takes_nothing_from_the_others<E: Engine>() {
+    let [mut alice, mut bob, _] = three::<E>();
     let frames: Vec<_> = (0..5u8).map(|n| alice.seal(&[n])).collect();
     assert_eq!(bob.open(&frames[3]).plaintext, [3]);
     let again = bob.state.open_frame(&Frame::decode(&frames[3].bytes).unwrap()).unwrap();
@@ -252,19 +266,17 @@ fn a_message_opens_once_and_a_failure_takes_nothing_from_the_others() {
     }
 }
 
-#[test]
-fn what_was_opened_in_a_failed_transaction_opens_again() {
-    let [mut alice, mut bob, _] = three();
+fn what_was_opened_in_a_failed_transaction_opens_again<E: Engine>() {
+    let [mut alice, mut bob, _] = three::<E>();
     let frame = alice.seal(b"twice");
     assert_eq!(bob.open(&frame).plaintext, b"twice");
     bob.state = bob.loaded();
     assert_eq!(bob.open(&frame).plaintext, b"twice");
 }
 
-#[test]
-fn a_message_changes_its_secrets_and_the_senders_counter_only() {
-    let [mut alice, mut bob, _] = three();
-    let keys = |member: &mut Member| -> Vec<String> {
+fn a_message_changes_its_secrets_and_the_senders_counter_only<E: Engine>() {
+    let [mut alice, mut bob, _] = three::<E>();
+    let keys = |member: &mut Actor<E>| -> Vec<String> {
         let label = |(key, _): &(Vec<u8>, Vec<u8>)| {
             String::from_utf8_lossy(key.split(|byte| *byte == 0).next().unwrap()).into_owned()
         };
@@ -279,9 +291,8 @@ fn a_message_changes_its_secrets_and_the_senders_counter_only() {
     assert!(keys(&mut bob).is_empty());
 }
 
-#[test]
-fn a_restart_never_reuses_a_key() {
-    let [mut alice, mut bob, _] = three();
+fn a_restart_never_reuses_a_key<E: Engine>() {
+    let [mut alice, mut bob, _] = three::<E>();
     for expected in 0..4 {
         let frame = alice.seal(b"text");
         assert_eq!(frame.counter, expected);
@@ -291,17 +302,15 @@ fn a_restart_never_reuses_a_key() {
     }
 }
 
-#[test]
-fn own_messages_are_not_opened() {
-    let [mut alice, ..] = three();
+fn own_messages_are_not_opened<E: Engine>() {
+    let [mut alice, ..] = three::<E>();
     let frame = alice.seal(b"mine");
     let opened = alice.state.open_frame(&Frame::decode(&frame.bytes).unwrap()).unwrap();
     assert_eq!(alice.state.open_application(&opened).err(), Some(ApplicationError::Own));
 }
 
-#[test]
-fn keys_are_kept_for_512_messages_out_of_order() {
-    let [mut alice, mut bob, _] = three();
+fn keys_are_kept_for_512_messages_out_of_order<E: Engine>() {
+    let [mut alice, mut bob, _] = three::<E>();
     let frames: Vec<_> = (0..520u16).map(|n| alice.seal(&n.to_be_bytes())).collect();
     assert_eq!(bob.open(&frames[519]).plaintext, 519u16.to_be_bytes());
     assert_eq!(bob.open(&frames[8]).plaintext, 8u16.to_be_bytes());
@@ -309,9 +318,8 @@ fn keys_are_kept_for_512_messages_out_of_order() {
     assert_eq!(bob.state.open_application(&oldest).err(), Some(ApplicationError::TooOld));
 }
 
-#[test]
-fn a_plaintext_that_fits_no_frame_uses_no_key() {
-    let [mut alice, mut bob, _] = three();
+fn a_plaintext_that_fits_no_frame_uses_no_key<E: Engine>() {
+    let [mut alice, mut bob, _] = three::<E>();
     let huge = vec![0; crate::group::message::MAX_PLAINTEXT_BYTES + 1];
     let refused = alice.state.seal_application(&alice.who.identity, &huge);
     assert!(matches!(refused, Err(GroupError::TooLarge)));
@@ -319,8 +327,7 @@ fn a_plaintext_that_fits_no_frame_uses_no_key() {
     assert_eq!((largest.counter, bob.open(&largest).plaintext.len()), (0, huge.len() - 1));
 }
 
-#[test]
-fn a_state_with_a_long_policy_survives_its_rows() {
+fn a_state_with_a_long_policy_survives_its_rows<E: Engine>() {
     let who = Person::new(1);
     let mut policy = founding_policy(&who);
     policy.accounts.extend((0..500u16).map(|n| {
@@ -330,27 +337,26 @@ fn a_state_with_a_long_policy_survives_its_rows() {
         PolicyAccount { role: None, generation: 1, barred_until_epoch: 1, ..entered }
     }));
     policy.accounts.sort_by_key(|entry| entry.account);
-    let state = GroupState::create(&who.identity, GID, policy.clone()).unwrap();
-    let mut founder = Member::new(&who, state);
+    let state = E::create(&who.identity, GID, policy.clone()).unwrap();
+    let mut founder = Actor::new(&who, state);
     founder.restart();
     assert_eq!(founder.state.facts().standing.policy, policy);
     let (committed, mut joined) = founder.add(&[&Person::new(2)]);
-    let mut alice = Member::new(&who, committed.child);
+    let mut alice = Actor::new(&who, committed.child);
     let mut bob = joined.pop().unwrap();
     bob.restart();
     assert_everyone_hears_everyone(&mut [&mut alice, &mut bob]);
 }
 
-#[test]
-fn damaged_rows_are_an_error() {
-    let [mut alice, ..] = three();
+fn damaged_rows_are_an_error<E: Engine>() {
+    let [mut alice, ..] = three::<E>();
     for key in alice.stored_mut().keys().cloned().collect::<Vec<_>>() {
         let mut rows = alice.stored_mut().clone();
         rows.insert(key.clone(), b"\xff".to_vec());
         let rows = Rows::from_rows(rows);
-        let loaded = GroupState::load(GID, rows);
+        let loaded = E::load(GID, rows);
         // Keys that only the next commit needs are read then.
         assert!(loaded.is_err() || key.starts_with(b"epoch-keys"), "{}", String::from_utf8_lossy(&key));
     }
-    assert!(matches!(GroupState::load(GID, Default::default()), Err(GroupError::Damaged)));
+    assert!(matches!(E::load(GID, Default::default()), Err(GroupError::Damaged)));
 }
