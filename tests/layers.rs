@@ -61,7 +61,7 @@ const USES: &[(&str, &[&str])] = &[
     ("permission", &["model"]),
     ("event", &["certificate", "id", "model"]),
     ("invite", &["event", "id"]),
-    ("group", &["certificate", "event", "id", "model", "permission"]),
+    ("group", &["certificate", "dag", "event", "id", "model", "permission"]),
     ("measure", &["certificate", "clock", "event", "group", "id", "model"]),
     ("router", &["metrics"]),
     ("store", &["certificate", "clock", "group", "id", "keys", "metrics", "model"]),

@@ -16,6 +16,7 @@ mod span;
 pub mod support;
 #[cfg(test)]
 mod tests;
+pub mod turn;
 pub mod window;
 
 use std::{

@@ -23,6 +23,8 @@ pub enum Mutant {
     EquivocatorCounted,
     /// States lose their secrets while late frames are still on their way.
     PruneEarly,
+    /// A device that sees nobody commits as if it did.
+    IsolationIgnored,
 }
 
 /// Whether a rule is to be broken.

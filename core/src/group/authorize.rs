@@ -21,6 +21,7 @@ pub use plan::{Plan, plan};
 use super::policy::{Policy, PolicyError};
 use crate::{
     certificate::Certificate,
+    dag::Class,
     event::EventError,
     id::{AccountId, DeviceId, EventId, GroupId},
     model::Role,
@@ -121,18 +122,6 @@ pub enum Unauthorised {
     PolicyMismatch,
 }
 
-/// What kind of change a commit makes; the lesser goes first where nothing else decides between rivals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Class {
-    /// Someone is removed or leaves, or a role changes: nothing trivial may undo it.
-    Removal = 0,
-    /// Someone is added or rejoins, or the context changes.
-    Change = 1,
-    /// Only keys are new.
-    Update = 2,
-}
-
 /// A role that a commit changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoleChange {
@@ -213,6 +202,14 @@ pub struct CommitEffect {
     pub committer_after: Option<Certificate>,
     /// encoded CommitJustification: the commit's authenticated_data.
     pub justification: Vec<u8>,
+}
+
+impl CommitEffect {
+    /// Whether someone is out afterwards, and not only back with a fresh leaf.
+    pub(super) fn someone_leaves(&self) -> bool {
+        let comes_back = |device: &DeviceId| self.adds.iter().any(|leaf| leaf.certificate.device == *device);
+        !self.removes.iter().all(comes_back)
+    }
 }
 
 impl Standing {

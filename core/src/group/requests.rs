@@ -6,10 +6,10 @@
 use sha2::{Digest as _, Sha256};
 
 use super::authorize::{
-    AddedLeaf, Class, JoinProof, MAX_JUSTIFICATION_BYTES, MAX_REQUESTS, Newcomer, Plan, Standing,
-    Unauthorised,
+    AddedLeaf, JoinProof, MAX_JUSTIFICATION_BYTES, MAX_REQUESTS, Newcomer, Plan, Standing, Unauthorised,
 };
 use crate::{
+    dag::Class,
     event::{Body, ChangeKind, SignedEvent},
     id::{DeviceId, EventId, StateId},
 };

@@ -8,11 +8,12 @@ use std::collections::HashSet;
 
 use super::{
     super::policy::{Policy, PolicyAccount},
-    AddedLeaf, Class, JoinProof, Justification, MAX_JOINS, MAX_REQUESTS, RoleChange, RosterMember, Standing,
+    AddedLeaf, JoinProof, Justification, MAX_JOINS, MAX_REQUESTS, RoleChange, RosterMember, Standing,
     Unauthorised,
     newcomers::{Newcomer, Newcomers},
 };
 use crate::{
+    dag::Class,
     event::{Body, ChangeKind, SignedEvent},
     id::{AccountId, DeviceId},
     model::Role,

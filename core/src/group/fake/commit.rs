@@ -148,7 +148,7 @@ impl FakeState {
         let policy = change.policy.clone();
         let public = Public { gid: self.facts.gid, epoch, tree, policy, confirmation_tag };
         let welcome = join::welcome(&public, &state, &adds);
-        let child = self.child(public, state, leaf, &commit.removes)?;
+        let child = self.child(public, state, leaf, effect.someone_leaves())?;
         Ok(Staged { child, commit: bytes, welcome, authorized })
     }
 
@@ -172,7 +172,7 @@ impl FakeState {
             confirmation_tag: read.confirmation_tag,
         };
         Ok(Processed {
-            outcome: self.follow(&read, public)?,
+            outcome: self.follow(&read, public, effect.someone_leaves())?,
             commit_id: CommitId::of(bytes),
             committer: effect.committer,
             authorized,
@@ -180,7 +180,12 @@ impl FakeState {
         })
     }
 
-    fn follow(&self, read: &Read, public: Public) -> Result<Outcome<Self>, CommitError> {
+    fn follow(
+        &self,
+        read: &Read,
+        public: Public,
+        someone_leaves: bool,
+    ) -> Result<Outcome<Self>, CommitError> {
         if read.commit.removes.contains(&self.facts.own_leaf) {
             return Ok(Outcome::Removed(public.into_child()));
         }
@@ -191,7 +196,7 @@ impl FakeState {
         if confirmation_tag(&state) != read.confirmation_tag {
             return Err(CommitError::Invalid);
         }
-        let child = self.child(public, state, self.secrets.leaf, &read.commit.removes);
+        let child = self.child(public, state, self.secrets.leaf, someone_leaves);
         Ok(Outcome::Child(child.map_err(|_| CommitError::Damaged)?))
     }
 
@@ -270,9 +275,9 @@ impl FakeState {
         hash("membership", &[&self.secrets.state, tagged])
     }
 
-    fn child(&self, public: Public, state: Key, leaf: Key, removes: &[u32]) -> Result<Self, GroupError> {
+    fn child(&self, public: Public, state: Key, leaf: Key, someone_left: bool) -> Result<Self, GroupError> {
         let mut secrets = Secrets { state, leaf, route: self.secrets.route };
-        if !removes.is_empty() {
+        if someone_left {
             secrets.route = secrets.export("route");
         }
         Self::unstored(public, secrets)

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::fixture::{Actor, GID, Person, for_both_engines, no_reason, opened, three};
 use crate::{
+    dag::Class,
     group::{
-        authorize::{Class, Standing, Unauthorised},
+        authorize::{Standing, Unauthorised},
         commit::Committed,
         engine::{Engine, Outcome, PublicChild},
         error::{ApplicationError, CommitError, FrameError},
