@@ -15,8 +15,10 @@ use crate::{
 pub const SLOT: Duration = Duration::from_secs(2);
 /// Who sent a Tip within this time is believed to be online. Three Tips are due in it.
 pub const ONLINE: Duration = Duration::from_secs(90);
-/// A removal waits for at most so many turns: meanwhile nobody's messages leave.
-pub const MOST_TURNS_BEFORE_REMOVAL: u32 = 3;
+/// A removal waits for so many turns and hardly longer: meanwhile nobody's messages leave.
+pub const TURNS_BEFORE_REMOVAL: u32 = 3;
+/// What those of later turns leave to each other then: enough to keep them from committing all at once.
+pub const SHORT_SLOT: Duration = Duration::from_millis(200);
 /// A user whose device sees nobody waits this long before the device commits alone: a commit made apart
 /// may lose against those who are together.
 pub const ALONE: Duration = Duration::from_secs(15 * 60);
@@ -95,7 +97,8 @@ fn own_slot(outlook: &Outlook<'_>) -> Duration {
     let first = outlook.ranked.iter().take_while(|device| **device != outlook.own);
     let before = first.filter(|device| outlook.online.contains(device) && stays(device)).count();
     let turns = u32::try_from(before).unwrap_or(u32::MAX);
-    SLOT.saturating_mul(if outlook.removal { turns.min(MOST_TURNS_BEFORE_REMOVAL) } else { turns })
+    let whole = if outlook.removal { turns.min(TURNS_BEFORE_REMOVAL) } else { turns };
+    SLOT.saturating_mul(whole).saturating_add(SHORT_SLOT.saturating_mul(turns - whole))
 }
 
 fn after(due: Duration, waited: Duration) -> Turn {
@@ -186,11 +189,11 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_waits_for_three_turns_at_most_and_for_no_turn_of_the_removed() {
+    fn a_removal_waits_for_three_turns_and_a_little_and_for_no_turn_of_the_removed() {
         let others = [1, 2, 3, 4, 5];
         let late = Story { after: roster([2, 3, 4, 5, 6]), ..story(6, &others) };
         assert_eq!(late.turn(), Turn::In(4 * SLOT));
-        assert_eq!(Story { removal: true, ..late }.turn(), Turn::In(3 * SLOT));
+        assert_eq!(Story { removal: true, ..late }.turn(), Turn::In(3 * SLOT + SHORT_SLOT));
         let first = Story { after: roster([2, 3, 4, 5, 6]), ..story(2, &others) };
         assert_eq!(first.turn(), Turn::Now);
     }

@@ -204,14 +204,6 @@ pub struct CommitEffect {
     pub justification: Vec<u8>,
 }
 
-impl CommitEffect {
-    /// Whether someone is out afterwards, and not only back with a fresh leaf.
-    pub(super) fn someone_leaves(&self) -> bool {
-        let comes_back = |device: &DeviceId| self.adds.iter().any(|leaf| leaf.certificate.device == *device);
-        !self.removes.iter().all(comes_back)
-    }
-}
-
 impl Standing {
     /// The leaf of a device.
     pub fn member(&self, device: &DeviceId) -> Option<&RosterMember> {
@@ -281,7 +273,7 @@ fn check_removes(parent: &Standing, plan: &Plan, removes: &[DeviceId]) -> Result
     if !removed.is_subset(&planned) {
         return Err(Unauthorised::RemoveUnjustified);
     }
-    let Some(spared) = planned.difference(&removed).next() else {
+    let Some(spared) = plan.removes.iter().find(|device| !removed.contains(device)) else {
         return Ok(());
     };
     let account = parent.member(spared).map(|member| member.certificate.account);

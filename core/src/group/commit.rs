@@ -84,7 +84,7 @@ impl GroupState {
         let messages = self.stage(identity, change, &mut group, &provider, crypto)?;
         let authorized = self.authorize_own(&group, justification)?;
         group.merge_pending_commit(&provider).map_err(GroupError::mls)?;
-        let child = self.child(group, provider, !authorized.removed.is_empty())?;
+        let child = self.child(group, provider, !change.removes.is_empty())?;
         let frame = self.keys.seal(FrameKind::Commit, self.facts.own_leaf, 0, &messages.commit)?;
         Ok(Committed {
             child,

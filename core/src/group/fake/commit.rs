@@ -148,7 +148,7 @@ impl FakeState {
         let policy = change.policy.clone();
         let public = Public { gid: self.facts.gid, epoch, tree, policy, confirmation_tag };
         let welcome = join::welcome(&public, &state, &adds);
-        let child = self.child(public, state, leaf, effect.someone_leaves())?;
+        let child = self.child(public, state, leaf, !effect.removes.is_empty())?;
         Ok(Staged { child, commit: bytes, welcome, authorized })
     }
 
@@ -172,7 +172,7 @@ impl FakeState {
             confirmation_tag: read.confirmation_tag,
         };
         Ok(Processed {
-            outcome: self.follow(&read, public, effect.someone_leaves())?,
+            outcome: self.follow(&read, public, !effect.removes.is_empty())?,
             commit_id: CommitId::of(bytes),
             committer: effect.committer,
             authorized,
