@@ -244,9 +244,10 @@ impl Network {
         }
     }
 
-    /// Forgets any wait before the next dial of a peer.
+    /// Forgets any wait before the next dial of a peer, and looks whom to dial.
     pub(crate) fn dial_at_once(&self, peer: &PeerId) {
         self.dialling.at_once(peer);
+        self.wake.dial.notify_one();
     }
 
     /// The connected devices that are members of a group now.

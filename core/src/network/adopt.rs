@@ -219,7 +219,7 @@ impl Network {
         let foreign = sender.is_some_and(|sender| !is_committer(standing, &sender.certificate.device));
         let processed = match state.process_commit(&opened.body) {
             // Right by the group's rules, but nobody here could heal a fork.
-            Ok(_) | Err(CommitError::Lifetime) if foreign => {
+            Ok(_) | Err(CommitError::Lifetime | CommitError::Newer) if foreign => {
                 self.offend(peer, Offence::UnauthorisedCommit);
                 return Ok(FrameOutcome::Rejected);
             }

@@ -1,7 +1,7 @@
 //! Keeping connections to everyone this account needs: redialled with back-off and jitter.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -74,6 +74,22 @@ impl Dialling {
         self.with(|attempts| attempts.get(peer).is_some_and(|attempt| attempt.next.is_none()))
     }
 
+    /// Drops waits for peers that are wanted no longer, or are there.
+    fn keep_only(&self, missing: &HashSet<PeerId>) {
+        self.with(|attempts| {
+            attempts.retain(|peer, attempt| attempt.next.is_none() || missing.contains(peer))
+        });
+    }
+
+    /// Waits before the next dial, unless one is under way.
+    fn put_off(&self, peer: &PeerId, until: Instant) {
+        self.with(|attempts| {
+            if let Some(next) = attempts.get_mut(peer).and_then(|attempt| attempt.next.as_mut()) {
+                *next = (*next).max(until);
+            }
+        });
+    }
+
     fn next(&self) -> Option<Instant> {
         self.with(|attempts| attempts.values().filter_map(|attempt| attempt.next).min())
     }
@@ -104,22 +120,26 @@ impl Network {
             let mut reader = self.vault.read().await?;
             peer::wanted(reader.conn(), self.keys.device_id()).await?
         };
-        let mut missing = false;
-        for peer in wanted {
-            if peer == *self.router.peer_id() || self.links.certificate(&peer).is_some() {
+        let is_missing =
+            |peer: &PeerId| peer != self.router.peer_id() && self.links.certificate(peer).is_none();
+        let missing: HashSet<PeerId> = wanted.into_iter().filter(is_missing).collect();
+        self.dialling.keep_only(&missing);
+        for peer in &missing {
+            if self.router.is_blocked(peer).await {
+                self.dialling.put_off(peer, Instant::now() + LOOK);
                 continue;
             }
-            missing = true;
-            if self.router.is_blocked(&peer).await || !self.dialling.take_turn(&peer, Instant::now()) {
+            if !self.dialling.take_turn(peer, Instant::now()) {
                 continue;
             }
+            let peer = *peer;
             let (network, limit) = (Arc::clone(self), Arc::clone(limit));
             self.spawn("dial", async move {
                 let _permit = limit.acquire().await;
                 network.dial_once(&peer).await;
             });
         }
-        Ok(missing)
+        Ok(!missing.is_empty())
     }
 
     async fn dial_once(self: &Arc<Self>, peer: &PeerId) {

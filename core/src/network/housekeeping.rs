@@ -41,6 +41,7 @@ impl Network {
             if seen == Some(self.vault.steps()) {
                 continue;
             }
+            let before = self.vault.steps();
             let waiting = Box::pin(self.look_after_health()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the health of groups could not be noted");
                 true
@@ -51,7 +52,8 @@ impl Network {
                 .inspect_err(|error| tracing::warn!(%error, "deleted secrets are still in the log"));
             let clean = done.as_ref().is_ok_and(|until| *until != emptied);
             emptied = done.unwrap_or(emptied);
-            seen = (clean && !waiting).then(|| self.vault.steps());
+            // One step was the look itself; what came in between is looked at next time.
+            seen = (clean && !waiting).then_some(before + 1);
         }
     }
 

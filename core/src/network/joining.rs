@@ -2,13 +2,12 @@
 //! for another group's.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use super::Network;
 use crate::{
@@ -45,49 +44,55 @@ impl Network {
     /// Retries pending joins until each ends, a few at a time: some wait long for an answer.
     pub(super) async fn finish_joins(self: Arc<Self>) {
         let mut waits: HashMap<GroupId, (Backoff, Instant)> = HashMap::new();
-        let mut tries = FuturesUnordered::new();
-        let mut under_way = HashSet::new();
+        // The wait after each try that is under way.
+        let mut under_way: HashMap<GroupId, Duration> = HashMap::new();
+        let (ended, mut ends) = mpsc::channel(MAX_TRIES);
         loop {
-            let pending = match self.pending_joins().await {
-                Ok(pending) => pending,
-                Err(error) => {
-                    tracing::warn!(%error, "pending joins cannot be read");
-                    tokio::time::sleep(LOOK).await;
-                    continue;
+            let pending = self.pending_joins().await;
+            let unknown = pending.is_err();
+            match pending {
+                Ok(pending) => {
+                    waits.retain(|gid, _| pending.contains(gid));
+                    let now = Instant::now();
+                    for gid in pending {
+                        let (backoff, next) = waits.entry(gid).or_insert_with(|| (Backoff::default(), now));
+                        let busy = under_way.len() >= MAX_TRIES || under_way.contains_key(&gid);
+                        if *next <= now && !busy {
+                            under_way.insert(gid, backoff.next(rand::random()));
+                            self.spawn("join", Arc::clone(&self).finish_join(gid, ended.clone()));
+                        }
+                    }
                 }
-            };
-            waits.retain(|gid, _| pending.contains(gid));
-            let now = Instant::now();
-            for gid in pending {
-                let (backoff, next) = waits.entry(gid).or_insert_with(|| (Backoff::default(), now));
-                if *next > now || under_way.len() >= MAX_TRIES || !under_way.insert(gid) {
-                    continue;
-                }
-                let wait = backoff.next(rand::random());
-                tries.push(self.finish_join(gid).map(move |()| (gid, wait)));
+                Err(error) => tracing::warn!(%error, "pending joins cannot be read"),
             }
-            let waiting = waits.iter().filter(|(gid, _)| !under_way.contains(*gid));
-            let next = waiting.map(|(_, (_, next))| next.saturating_duration_since(now)).min();
+            let waiting = waits.iter().filter(|(gid, _)| !under_way.contains_key(*gid));
+            let next = waiting.map(|(_, (_, next))| next.saturating_duration_since(Instant::now())).min();
             // With all tries taken, the end of one is what there is to wait for.
-            let next = next.filter(|_| under_way.len() < MAX_TRIES).unwrap_or(LOOK).min(LOOK);
+            let next = next.filter(|_| under_way.len() < MAX_TRIES && !unknown).unwrap_or(LOOK).min(LOOK);
             tokio::select! {
                 // A connection came up, or a join was asked for: that may be the one waited for.
-                () = self.wake.join.notified() => waits.clear(),
-                Some((gid, wait)) = tries.next() => {
-                    under_way.remove(&gid);
+                () = self.wake.join.notified() => {
+                    waits.clear();
+                    under_way.values_mut().for_each(|wait| *wait = Duration::ZERO);
+                }
+                Some(gid) = ends.recv() => {
+                    let wait = under_way.remove(&gid).unwrap_or_default();
                     if let Some((_, next)) = waits.get_mut(&gid) {
                         *next = Instant::now() + wait;
                     }
                 }
-                () = tokio::time::sleep(next), if !waits.is_empty() => {}
+                () = tokio::time::sleep(next), if unknown || !waits.is_empty() => {}
             }
         }
     }
 
-    async fn finish_join(self: &Arc<Self>, gid: GroupId) {
-        if let Err(error) = Box::pin(self.try_join(gid)).await {
+    /// One try, on a task of its own: one that is not run could keep others from the database.
+    async fn finish_join(self: Arc<Self>, gid: GroupId, ended: mpsc::Sender<GroupId>) {
+        if let Err(error) = self.try_join(gid).await {
             tracing::warn!(%error, "a join could not be tried");
         }
+        // Nobody listens any more when the session stops.
+        let _ = ended.send(gid).await;
     }
 
     /// A join was asked for.
@@ -103,6 +108,8 @@ impl Network {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]

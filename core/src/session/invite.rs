@@ -113,16 +113,21 @@ impl Session {
         let Ok(parsed) = InviteLink::parse(link) else { return Err(self.refuse_link(request).await) };
         let gid = parsed.gid;
         let key_package = fresh_key_package(&self.network.keys.identity).map_err(SlotError::from)?;
-        self.vault
-            .write(move |tx| Box::pin(async move { start(tx, &parsed, key_package, &request).await }))
-            .await?;
+        let (vault, network) = (self.vault.clone(), Arc::clone(&self.network));
+        // On tasks of their own: whoever asked may hang up, the join goes on.
+        let started = tokio::spawn(async move {
+            let stored: Result<(), SpaceError> = vault
+                .write(move |tx| Box::pin(async move { start(tx, &parsed, key_package, &request).await }))
+                .await;
+            network.join_soon();
+            stored
+        });
+        started.await.map_err(|_| StoreError::Closed)??;
         let network = Arc::clone(&self.network);
-        // On a task of its own: whoever asked may hang up, the join goes on.
         let attempt = tokio::spawn(async move { network.try_join(gid).await });
         if let Ok(Ok(Err(error))) = tokio::time::timeout(JOIN_PATIENCE, attempt).await {
             return Err(error.into());
         }
-        self.network.join_soon();
         let status = {
             let mut reader = self.vault.read().await?;
             invite::join(reader.conn(), gid).await?.map(|row| row.status)

@@ -46,6 +46,8 @@ impl Session {
                 })
             })
             .await?;
+        // Lost meanwhile, nobody was told that it is wanted.
+        self.network.dial_at_once(&id);
         self.network.measure(&id).await;
         self.peer(&id).await
     }

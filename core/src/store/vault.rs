@@ -40,7 +40,7 @@ pub struct Vault {
 }
 
 struct Inner {
-    /// Steps that were asked for since the vault was opened.
+    /// Steps that were queued since the vault was opened.
     steps: AtomicU64,
     queue: mpsc::Sender<Command>,
     readers: SqlitePool,
@@ -113,14 +113,14 @@ impl Vault {
         E: From<StoreError> + Send + 'static,
         F: for<'t> FnOnce(&'t mut WriteTx<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
     {
-        self.inner.steps.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let command = Command::Step(Box::new(Pending { step, reply }));
         self.inner.queue.send(command).await.map_err(|_| StoreError::Closed)?;
+        self.inner.steps.fetch_add(1, Ordering::Relaxed);
         answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
-    /// How many steps were asked for since the vault was opened: while it stays, nothing changes.
+    /// How many steps were queued since the vault was opened: while it stays, nothing changes.
     pub fn steps(&self) -> u64 {
         self.inner.steps.load(Ordering::Relaxed)
     }
