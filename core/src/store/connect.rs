@@ -19,9 +19,9 @@ use zeroize::Zeroizing;
 use super::StoreError;
 use crate::keys::VaultKey;
 
-/// Connections without work are closed after this: each is a thread and a page cache.
+/// The writing connection is closed after this time without work: it is a thread and a page cache.
 pub(super) const IDLE_CLOSE: Duration = Duration::from_secs(30);
-/// The pool looks for idle connections this often, and so closes them after at most twice this.
+/// The pool looks for idle readers this often, and so closes them after at most twice this.
 const IDLE_READER: Duration = Duration::from_secs(15);
 /// Lists of messages while another query runs: more would only wait for the same disk.
 const MAX_READERS: u32 = 2;
