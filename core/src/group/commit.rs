@@ -107,8 +107,8 @@ impl GroupState {
     ) -> Result<Messages, GroupError> {
         let adds: Vec<KeyPackage> =
             change.adds.iter().map(|bytes| read_key_package(bytes)).collect::<Result<_, _>>()?;
-        let removes: Vec<_> =
-            change.removes.iter().map(|device| self.leaf_of(device)).collect::<Result<_, _>>()?;
+        let leaf = |device| self.facts.leaf_of(device).map(LeafNodeIndex::new);
+        let removes: Vec<_> = change.removes.iter().map(leaf).collect::<Result<_, _>>()?;
         let mut builder =
             group.commit_builder().force_self_update(true).propose_removals(removes).propose_adds(adds);
         if change.policy != self.facts.standing.policy {
@@ -141,10 +141,5 @@ impl GroupState {
             error => GroupError::mls(error),
         })?;
         Ok(authorize(standing, &effect)?)
-    }
-
-    pub(super) fn leaf_of(&self, device: &DeviceId) -> Result<LeafNodeIndex, GroupError> {
-        let member = self.facts.standing.roster.iter().find(|member| member.certificate.device == *device);
-        Ok(LeafNodeIndex::new(member.ok_or(GroupError::UnknownDevice)?.leaf))
     }
 }

@@ -18,7 +18,7 @@ use super::{
     policy::{POLICY_EXTENSION, Policy},
     rows::{RowChanges, Rows},
 };
-use crate::id::{GroupId, StateId};
+use crate::id::{DeviceId, GroupId, StateId};
 
 /// Messages of one sender may arrive this much out of order.
 pub(super) const OUT_OF_ORDER_MESSAGES: u32 = 512;
@@ -54,6 +54,13 @@ pub struct StateFacts {
     pub own_leaf: u32,
     /// Roster and policy.
     pub standing: Standing,
+}
+
+impl StateFacts {
+    /// The leaf of a device.
+    pub(super) fn leaf_of(&self, device: &DeviceId) -> Result<u32, GroupError> {
+        Ok(self.standing.member(device).ok_or(GroupError::UnknownDevice)?.leaf)
+    }
 }
 
 impl GroupState {

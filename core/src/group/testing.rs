@@ -4,7 +4,7 @@
 
 mod spiteful;
 
-use openmls::prelude::{OpenMlsProvider as _, PublicGroup};
+use openmls::prelude::{LeafNodeIndex, OpenMlsProvider as _, PublicGroup};
 
 use self::spiteful::SpitefulCrypto;
 use super::{
@@ -80,7 +80,8 @@ impl Hostile for GroupState {
         justification: Vec<u8>,
         victims: &[DeviceId],
     ) -> Result<Committed<Self>, GroupError> {
-        let victims: Vec<_> = victims.iter().map(|device| self.leaf_of(device)).collect::<Result<_, _>>()?;
+        let leaf = |device| self.facts.leaf_of(device).map(LeafNodeIndex::new);
+        let victims: Vec<_> = victims.iter().map(leaf).collect::<Result<_, _>>()?;
         let (_, provider) = self.fork()?;
         let public = PublicGroup::load(provider.storage(), &mls_id(&self.facts.gid));
         let public = public.map_err(|_| GroupError::Damaged)?.ok_or(GroupError::Damaged)?;

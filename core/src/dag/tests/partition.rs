@@ -10,7 +10,7 @@ use std::{
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use super::story::{GID, account, commit, device, state, support};
+use super::story::{GID, account, commit, device, founding, state, support};
 use crate::{
     dag::{Class, Dag, Head, Held, Node},
     id::{AccountId, DeviceId, StateId},
@@ -93,16 +93,7 @@ impl Network {
         let accounts = rng.random_range(3..=12_usize);
         let devices: Vec<_> =
             (0..accounts).flat_map(|a| (0..1 + usize::from(a % 4 == 3)).map(move |d| (a, d))).collect();
-        let root = Node {
-            sid: state(0),
-            parent: None,
-            epoch: 1,
-            commit: commit(0),
-            committer: device(0, 0),
-            class: Class::Change,
-            roster: Arc::new(devices.iter().map(|(a, d)| (account(*a), device(*a, *d))).collect()),
-            held: Held::Live,
-        };
+        let root = founding(devices.iter().map(|(a, d)| (account(*a), device(*a, *d))).collect());
         let member = |(a, d): &(usize, usize)| {
             let mut dag = Dag::new(GID, device(*a, *d));
             dag.insert(root.clone());

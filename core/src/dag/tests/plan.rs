@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::story::{GID, account, commit, device, state, support};
+use super::story::{GID, account, commit, device, founding, state, support};
 use crate::{
     dag::{Class, Dag, Held, Node, Roster, Support},
     id::{AccountId, DeviceId},
@@ -82,16 +82,7 @@ impl Plan {
         let members = self.devices.iter().enumerate();
         let members = members.flat_map(|(a, count)| (0..*count).map(move |d| (account(a), device(a, d))));
         let members: Vec<(AccountId, DeviceId)> = members.collect();
-        let mut nodes = vec![Node {
-            sid: state(0),
-            parent: None,
-            epoch: 1,
-            commit: commit(0),
-            committer: device(0, 0),
-            class: Class::Change,
-            roster: Arc::new(members.iter().copied().collect()),
-            held: Held::Live,
-        }];
+        let mut nodes = vec![founding(members.iter().copied().collect())];
         // The rosters as they are, also of states that this device only heard of.
         let mut rosters = vec![Arc::clone(&nodes[0].roster)];
         for (number, step) in (1..).zip(&self.steps) {

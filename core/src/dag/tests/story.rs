@@ -23,6 +23,20 @@ pub(super) fn state(number: usize) -> StateId {
     StateId(bytes("state", number, 0))
 }
 
+/// The first state of a group.
+pub(super) fn founding(roster: Roster) -> Node {
+    Node {
+        sid: state(0),
+        parent: None,
+        epoch: 1,
+        commit: commit(0),
+        committer: device(0, 0),
+        class: Class::Change,
+        roster: Arc::new(roster),
+        held: Held::Live,
+    }
+}
+
 pub(super) fn commit(number: usize) -> CommitId {
     CommitId(bytes("commit", number, 0))
 }

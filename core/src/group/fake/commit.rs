@@ -118,7 +118,7 @@ impl FakeState {
         let adds = change.adds.iter().map(|bytes| KeyPackage::read(bytes).ok_or(GroupError::KeyPackage));
         let adds: Vec<_> = adds.collect::<Result<_, _>>()?;
         let removes: Vec<_> =
-            change.removes.iter().map(|device| self.leaf_of(device)).collect::<Result<_, _>>()?;
+            change.removes.iter().map(|device| self.facts.leaf_of(device)).collect::<Result<_, _>>()?;
         let (path_secret, leaf) = (chance::draw(&identity.device()), chance::draw(&identity.device()));
         let mut commit = wire::Commit {
             gid: self.facts.gid.0.to_vec(),
@@ -281,11 +281,6 @@ impl FakeState {
             secrets.route = secrets.export("route");
         }
         Self::unstored(public, secrets)
-    }
-
-    fn leaf_of(&self, device: &DeviceId) -> Result<u32, GroupError> {
-        let member = self.facts.standing.roster.iter().find(|member| member.certificate.device == *device);
-        Ok(member.ok_or(GroupError::UnknownDevice)?.leaf)
     }
 }
 
