@@ -34,8 +34,10 @@ use std::{
 pub(crate) use self::adopt::{add_member, end_membership};
 pub use config::NetworkConfig;
 use ed25519_dalek::SigningKey;
+pub(crate) use groups::Ahead;
 pub use groups::{Slot, SlotError};
 pub use handshake::IntroductionError;
+pub(crate) use seal::Sealed;
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::JoinHandle,
@@ -47,6 +49,7 @@ use crate::{
     certificate::Certificate,
     group::identity::DeviceIdentity,
     id::{AccountId, DeviceId, GroupId},
+    journal::Members,
     metrics::Metrics,
     model::PeerState,
     router::{Address, PeerId, Router, RouterEvent, told},
@@ -253,13 +256,14 @@ impl Network {
     /// The connected devices that are members of a group now.
     async fn connected_members(&self, slot: &mut Slot) -> Result<Vec<(DeviceId, PeerId)>, SlotError> {
         let members = slot.members(&self.vault).await?;
-        Ok(self
-            .links
-            .verified()
-            .into_iter()
-            .filter(|(_, account, device)| members.current(device).is_some_and(|row| row.account == *account))
-            .map(|(peer, _, device)| (device, peer))
-            .collect())
+        Ok(self.linked_members(&members).collect())
+    }
+
+    fn linked_members(&self, members: &Members) -> impl Iterator<Item = (DeviceId, PeerId)> {
+        let is_member = |(_, account, device): &(PeerId, AccountId, DeviceId)| {
+            members.current(device).is_some_and(|row| row.account == *account)
+        };
+        self.links.verified().into_iter().filter(is_member).map(|(peer, _, device)| (device, peer))
     }
 
     fn last_state(&self) -> Option<TaggedState> {

@@ -239,8 +239,8 @@ impl Session {
     /// # Errors
     /// [`StoreError`]
     pub async fn feed(&self, after: u64, limit: u32) -> Result<FeedPage, StoreError> {
-        let mut reader = self.vault.read().await?;
-        feed::page(reader.conn(), self.account(), after, limit).await
+        let me = self.account();
+        self.vault.peek(move |conn| Box::pin(feed::page(conn, me, after, limit))).await
     }
 
     fn account(&self) -> AccountId {

@@ -47,17 +47,51 @@ pub(crate) struct Groups {
 impl Groups {
     /// The group's slot, exclusively.
     pub(crate) async fn lock(&self, gid: GroupId) -> OwnedMutexGuard<Slot> {
-        let slot = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(slots.entry(gid).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(Slot::new(gid)))))
-        };
-        slot.lock_owned().await
+        self.slot(gid).lock_owned().await
+    }
+
+    /// The group's slot if nobody holds it.
+    pub(crate) fn try_lock(&self, gid: GroupId) -> Option<OwnedMutexGuard<Slot>> {
+        self.slot(gid).try_lock_owned().ok()
+    }
+
+    fn slot(&self, gid: GroupId) -> Arc<tokio::sync::Mutex<Slot>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(gid).or_insert_with(|| Arc::new(tokio::sync::Mutex::new(Slot::new(gid)))))
     }
 
     /// Unloads every group that nobody is using.
     pub(crate) fn unload_idle(&self) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+    }
+}
+
+/// A slot whose memory may be ahead of the vault: dropped before both are known to agree, it is emptied.
+pub(crate) struct Ahead(Option<OwnedMutexGuard<Slot>>);
+
+impl Ahead {
+    /// Takes a slot that is about to change.
+    pub(crate) fn of(slot: OwnedMutexGuard<Slot>) -> Self {
+        Self(Some(slot))
+    }
+
+    /// The slot.
+    pub(crate) fn slot(&mut self) -> Option<&mut Slot> {
+        self.0.as_deref_mut()
+    }
+
+    /// What was done is in the vault, or nothing was.
+    pub(crate) fn settled(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        if let Some(slot) = &mut self.0 {
+            slot.forget();
+        }
     }
 }
 
@@ -134,6 +168,11 @@ impl Slot {
         let members = Arc::new(Members::new(space::member_rows(reader.conn(), self.gid).await?));
         self.members = Some(Arc::clone(&members));
         Ok(members)
+    }
+
+    /// The head state and the members, when both are at hand.
+    pub(crate) fn loaded(&mut self) -> Option<(&mut GroupState, &Members)> {
+        Some((self.states.get_mut(&self.head?)?, self.members.as_deref()?))
     }
 
     /// A stored child is the head now.

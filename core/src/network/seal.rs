@@ -9,12 +9,13 @@ use prost::Message as _;
 use spacepanda_proto::peer::v1::{ApplicationPlaintext, Fresh, application_plaintext};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Network, Slot, SlotError, link::Outgoing};
+use super::{Network, SlotError, groups::Ahead, link::Outgoing};
 use crate::{
     clock::now_ms,
     group::frame::Frame,
     id::GroupId,
-    store::{Notice, StoreError, frame, mls, outbox},
+    router::PeerId,
+    store::{Notice, StoreError, WriteTx, frame, mls, outbox},
 };
 
 /// Events of one frame.
@@ -44,7 +45,7 @@ impl Network {
     }
 
     /// True when nothing failed.
-    async fn seal_all(&self) -> bool {
+    async fn seal_all(self: &Arc<Self>) -> bool {
         let groups = async {
             let mut reader = self.vault.read().await?;
             outbox::groups_with_queued(reader.conn()).await
@@ -66,7 +67,7 @@ impl Network {
 
     /// Seals a group's queued events; false when that failed. A full disk or a state that does not load
     /// can be the cause, never a single event: each fits one frame (see the test).
-    async fn seal_group(&self, gid: GroupId) -> bool {
+    async fn seal_group(self: &Arc<Self>, gid: GroupId) -> bool {
         loop {
             match Box::pin(self.seal_batch(gid)).await {
                 Ok(true) => {}
@@ -79,73 +80,97 @@ impl Network {
         }
     }
 
-    /// Seals one frame of a group's queued events and pushes it; true when there was one.
-    async fn seal_batch(&self, gid: GroupId) -> Result<bool, SlotError> {
+    /// Seals one frame of a group's queued events and pushes it; true when more are queued.
+    async fn seal_batch(self: &Arc<Self>, gid: GroupId) -> Result<bool, SlotError> {
         let mut slot = self.groups.lock(gid).await;
-        let peers = self.connected_members(&mut slot).await?;
-        if peers.is_empty() {
+        if self.connected_members(&mut slot).await?.is_empty() {
             // Nobody would take it: stay queued and seal on the head of that later moment.
             return Ok(false);
         }
-        let queued = {
-            let mut reader = self.vault.read().await?;
-            outbox::queued_events(reader.conn(), gid, MAX_EVENTS).await?
-        };
-        if queued.is_empty() {
-            return Ok(false);
-        }
-        let sealed = self.seal_events(&mut slot, fitting(queued)).await;
-        if sealed.is_err() {
-            slot.forget();
-        }
-        let frame = sealed?;
-        for (_, peer) in peers {
-            self.links.push(&peer, frame.clone());
-        }
-        Ok(true)
+        slot.head(&self.vault).await?;
+        let mut ahead = Ahead::of(slot);
+        let network = Arc::clone(self);
+        let sealed = self.vault.write(move |tx| {
+            Box::pin(async move {
+                let sealed = network.seal_queued(tx, &mut ahead).await?;
+                Ok::<_, SlotError>((sealed, ahead))
+            })
+        });
+        let (sealed, ahead) = sealed.await?;
+        let more = sealed.is_some_and(|sealed| self.push_sealed(sealed));
+        ahead.settled();
+        Ok(more)
     }
 
-    async fn seal_events(&self, slot: &mut Slot, queued: Vec<(i64, Vec<u8>)>) -> Result<Outgoing, SlotError> {
+    /// Seals queued events of a group in the step that wrote them, if nothing has to be waited or fetched for.
+    /// What cannot be sealed now is left to [`Self::seal_outbox`], and so is the reason.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the step must not be kept.
+    pub(crate) async fn seal_at_once(
+        &self,
+        tx: &mut WriteTx<'_>,
+        gid: GroupId,
+    ) -> Result<Option<(Sealed, Ahead)>, StoreError> {
+        let Some(slot) = self.groups.try_lock(gid) else { return Ok(None) };
+        let mut ahead = Ahead::of(slot);
+        match self.seal_queued(tx, &mut ahead).await {
+            Ok(Some(sealed)) => Ok(Some((sealed, ahead))),
+            Ok(None) => {
+                ahead.settled();
+                Ok(None)
+            }
+            Err(SlotError::Store(error)) => Err(error),
+            Err(SlotError::Group(_) | SlotError::NotAMember | SlotError::Pruned) => Ok(None),
+        }
+    }
+
+    /// Seals a frame of queued events with what is loaded of the group; writes nothing before that succeeded.
+    async fn seal_queued(
+        &self,
+        tx: &mut WriteTx<'_>,
+        ahead: &mut Ahead,
+    ) -> Result<Option<Sealed>, SlotError> {
+        let Some(slot) = ahead.slot() else { return Ok(None) };
         let gid = slot.gid();
-        let last = queued.last().map_or(0, |(row, _)| *row);
-        let events = queued.into_iter().map(|(_, signed)| signed).collect();
+        let Some((state, members)) = slot.loaded() else { return Ok(None) };
+        let peers: Vec<_> = self.linked_members(members).map(|(_, peer)| peer).collect();
+        let recipients = members.others(&self.keys.account());
+        let queued = match peers.as_slice() {
+            [] => Vec::new(),
+            _ => outbox::queued_events(tx.conn(), gid, MAX_EVENTS).await?,
+        };
+        let Some(Fitting { events, last, more }) = Fitting::of(queued) else { return Ok(None) };
         let plaintext =
-            ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) }
-                .encode_to_vec();
-        let recipients = slot.members(&self.vault).await?.others(&self.keys.account());
-        let state = slot.head(&self.vault).await?;
-        let sealed = state.seal_application(&self.keys.identity, &plaintext)?;
-        let (sid, epoch, env_tag) = (state.facts().sid, state.facts().epoch, state.facts().env_tag);
+            ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) };
+        let sealed = state.seal_application(&self.keys.identity, &plaintext.encode_to_vec())?;
         let changes = state.take_changes()?;
-        let bytes: Arc<[u8]> = sealed.bytes.into();
-        let (stored, id) = (Arc::clone(&bytes), sealed.id);
-        self.vault
-            .write(move |tx| {
-                Box::pin(async move {
-                    let conn = tx.conn();
-                    mls::store_rows(conn, gid, sid, &changes).await?;
-                    let own = frame::NewFrame {
-                        id,
-                        gid: Some(gid),
-                        env_tag: &env_tag,
-                        bytes: Some(&stored),
-                        status: frame::FrameStatus::Own,
-                        carrier: None,
-                    };
-                    frame::insert(conn, &own, now_ms()).await?;
-                    outbox::sealed(conn, gid, last, id, (epoch, recipients)).await
-                })
-            })
-            .await?;
-        Ok(Outgoing { bytes, custody: Some(id) })
+        let facts = state.facts();
+        let own = frame::NewFrame {
+            id: sealed.id,
+            gid: Some(gid),
+            env_tag: &facts.env_tag,
+            bytes: Some(&sealed.bytes),
+            status: frame::FrameStatus::Own,
+            carrier: None,
+        };
+        mls::store_rows(tx.conn(), gid, facts.sid, &changes).await?;
+        frame::insert(tx.conn(), &own, now_ms()).await?;
+        outbox::sealed(tx.conn(), gid, last, sealed.id, (facts.epoch, recipients)).await?;
+        let frame = Outgoing { bytes: sealed.bytes.into(), custody: Some(sealed.id) };
+        Ok(Some(Sealed { frame, peers, more }))
+    }
+
+    /// Sends what was sealed, once that is durable; true when more is queued.
+    pub(crate) fn push_sealed(&self, sealed: Sealed) -> bool {
+        for peer in sealed.peers {
+            self.links.push(&peer, sealed.frame.clone());
+        }
+        sealed.more
     }
 
     /// Own frames that no other server stored yet go to a peer that has just come: the same bytes.
-    pub(super) async fn push_unstored(
-        &self,
-        gid: GroupId,
-        peer: &crate::router::PeerId,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn push_unstored(&self, gid: GroupId, peer: &PeerId) -> Result<(), StoreError> {
         let frames = {
             let mut reader = self.vault.read().await?;
             frame::own_unstored(reader.conn(), gid, MAX_EVENTS).await?
@@ -192,15 +217,36 @@ async fn next_outbox(notices: &mut broadcast::Receiver<Notice>) -> Queued {
 }
 
 /// As many of the oldest as fit one frame; always at least one.
-fn fitting(queued: Vec<(i64, Vec<u8>)>) -> Vec<(i64, Vec<u8>)> {
-    let mut bytes = 0;
-    let mut fits = |(_, signed): &(i64, Vec<u8>)| {
-        let first = bytes == 0;
-        // Four bytes of protobuf framing an event.
-        bytes += signed.len() + 4;
-        first || bytes <= MAX_BYTES
-    };
-    queued.into_iter().take_while(|row| fits(row)).collect()
+/// A frame of queued events, and who is there to take it.
+pub(crate) struct Sealed {
+    frame: Outgoing,
+    peers: Vec<PeerId>,
+    /// More events are queued.
+    more: bool,
+}
+
+/// Queued events that fit one frame.
+struct Fitting {
+    events: Vec<Vec<u8>>,
+    /// The outbox row of the last one.
+    last: i64,
+    more: bool,
+}
+
+impl Fitting {
+    /// The first of what was found queued; at least one, if any is.
+    fn of(queued: Vec<(i64, Vec<u8>)>) -> Option<Self> {
+        let (found, mut bytes) = (queued.len(), 0);
+        let mut fits = |(_, signed): &(i64, Vec<u8>)| {
+            let first = bytes == 0;
+            // Four bytes of protobuf framing an event.
+            bytes += signed.len() + 4;
+            first || bytes <= MAX_BYTES
+        };
+        let (rows, events): (Vec<_>, Vec<_>) = queued.into_iter().take_while(|row| fits(row)).unzip();
+        let more = events.len() < found || found == MAX_EVENTS as usize;
+        Some(Self { last: *rows.last()?, events, more })
+    }
 }
 
 #[cfg(test)]
@@ -216,7 +262,11 @@ mod tests {
         let plaintext =
             ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) };
         assert!(plaintext.encoded_len() <= MAX_PLAINTEXT_BYTES);
-        assert_eq!(fitting(vec![(1, largest.clone()), (2, largest)]).len(), 1);
-        assert_eq!(fitting(vec![(1, vec![0; 2 * MAX_BYTES]), (2, vec![0; 9])]).len(), 1, "never none");
+        let first =
+            |queued| Fitting::of(queued).map(|fitting| (fitting.last, fitting.events.len(), fitting.more));
+        assert_eq!(first(vec![(1, largest.clone()), (2, largest)]), Some((1, 1, true)));
+        assert_eq!(first(vec![(1, vec![0; 2 * MAX_BYTES])]), Some((1, 1, false)), "never none");
+        assert_eq!(first(vec![(1, vec![0; 9]), (4, vec![0; 9])]), Some((4, 2, false)));
+        assert_eq!(first(Vec::new()), None);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     id::{AccountId, ChannelId, EventId, GroupId},
     journal::{self, Reading},
     model::{Delivery, DeliveryState, Message, MessagePage, Page},
-    network::Network,
+    network::{Ahead, Network, Sealed},
     store::{
         StoreError, WriteTx,
         logbook::LogBook,
@@ -94,12 +94,17 @@ pub(super) async fn accept_sends(network: Arc<Network>, mut sends: mpsc::Receive
         }
         let (batch, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let network_here = Arc::clone(&network);
-        let done: Result<Vec<_>, StoreError> = network
+        let done: Result<_, StoreError> = network
             .vault
             .write(move |tx| Box::pin(async move { accept_batch(tx, &network_here, batch).await }))
             .await;
         match done {
-            Ok(outcomes) => {
+            Ok((outcomes, sealed)) => {
+                if let Some((sealed, slot)) = sealed {
+                    // Held meanwhile, so that frames leave in the order of their keys.
+                    network.push_sealed(sealed);
+                    slot.settled();
+                }
                 for (reply, outcome) in replies.into_iter().zip(outcomes) {
                     if outcome.is_ok() {
                         network.metrics.messages_accepted.inc();
@@ -120,7 +125,7 @@ async fn accept_batch(
     tx: &mut WriteTx<'_>,
     network: &Network,
     batch: Vec<Send>,
-) -> Result<Vec<Result<Message, MessageError>>, StoreError> {
+) -> Result<(Vec<Result<Message, MessageError>>, Option<(Sealed, Ahead)>), StoreError> {
     let mut accepting = Accepting {
         known: recall(tx.conn(), batch.iter().filter_map(|send| send.request.key())).await?,
         open: None,
@@ -135,11 +140,11 @@ async fn accept_batch(
             outcome => outcome,
         });
     }
-    if let Some((book, _)) = accepting.open {
-        book.close(tx, accepting.now).await?;
-    }
     remember(tx.conn(), &accepting.answers, accepting.now).await?;
-    Ok(outcomes)
+    let Some((book, _)) = accepting.open else { return Ok((outcomes, None)) };
+    let gid = book.gid();
+    book.close(tx, accepting.now).await?;
+    Ok((outcomes, network.seal_at_once(tx, gid).await?))
 }
 
 /// One step that accepts messages.
@@ -224,7 +229,9 @@ impl Accepting {
             let found = mls::group_of_channel(tx.conn(), channel).await?;
             let (gid, group) = found.ok_or(MessageError::ChannelNotFound)?;
             let author = Author::of(tx, network, gid, group).await?.ok_or(MessageError::ChannelNotFound)?;
-            self.open = Some((LogBook::open(tx.conn(), gid).await?, author));
+            let mut book = LogBook::open(tx.conn(), gid).await?;
+            book.note_channel(channel);
+            self.open = Some((book, author));
         }
         let (book, author) = self.open.as_mut().ok_or(MessageError::ChannelNotFound)?;
         Ok((book, author))

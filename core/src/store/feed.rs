@@ -89,14 +89,15 @@ pub async fn append(conn: &mut SqliteConnection, entry: &Entry, now: i64) -> Res
 /// [`StoreError`]
 pub(super) async fn append_messages(
     conn: &mut SqliteConnection,
-    ids: impl Iterator<Item = EventId>,
+    ids: impl ExactSizeIterator<Item = EventId>,
     now: i64,
 ) -> Result<u64, StoreError> {
     let mut insert = QueryBuilder::new("INSERT INTO feed (at, kind, subject) ");
+    let one = ids.len() == 1;
     insert.push_values(ids, |mut values, id| {
         values.push_bind(now).push_bind(KIND_MESSAGE).push_bind(id.0.to_vec());
     });
-    let done = insert.build().persistent(false).execute(conn).await?;
+    let done = insert.build().persistent(one).execute(conn).await?;
     Ok(done.last_insert_rowid().unsigned_abs())
 }
 

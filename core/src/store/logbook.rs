@@ -128,6 +128,11 @@ impl LogBook {
         Ok(row)
     }
 
+    /// Takes note that a channel is the group's.
+    pub fn note_channel(&mut self, channel: ChannelId) {
+        self.channels.insert(channel);
+    }
+
     /// Whether a channel is the group's.
     ///
     /// # Errors
@@ -384,7 +389,7 @@ async fn insert_processed(
                 .push_bind(status_name(EventStatus::Processed))
                 .push_bind(row.received_at);
         });
-        insert.build().persistent(false).execute(&mut *conn).await?;
+        insert.build().persistent(rows.len() == 1).execute(&mut *conn).await?;
     }
     Ok(())
 }

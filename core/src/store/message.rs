@@ -115,7 +115,7 @@ pub(super) async fn insert_all(
                 .push_bind(state.map(state_number))
                 .push_bind(new.recipients.unwrap_or(0));
         });
-        insert.build().persistent(false).execute(&mut *conn).await?;
+        insert.build().persistent(messages.len() == 1).execute(&mut *conn).await?;
         let ids = messages.iter().map(|new| new.id);
         seq = feed::append_messages(conn, ids, now).await?;
     }

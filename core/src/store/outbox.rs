@@ -26,7 +26,7 @@ pub(super) async fn queue_events(
                 .push_bind("queued")
                 .push_bind(now);
         });
-        insert.build().persistent(false).execute(&mut *conn).await?;
+        insert.build().persistent(events.len() == 1).execute(&mut *conn).await?;
     }
     Ok(())
 }

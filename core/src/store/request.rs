@@ -53,7 +53,7 @@ pub async fn recall(
     }
     ids.push_unseparated(")");
     type Row = (Vec<u8>, String, Vec<u8>, Vec<u8>);
-    let rows: Vec<Row> = select.build_query_as().persistent(false).fetch_all(conn).await?;
+    let rows: Vec<Row> = select.build_query_as().persistent(keys.len() == 1).fetch_all(conn).await?;
     let mut known = HashMap::with_capacity(rows.len());
     for (id, method, hash, answer) in rows {
         let id = Uuid::from_slice(&id).map_err(|_| StoreError::Corrupt)?;
@@ -83,7 +83,7 @@ pub async fn remember(
                 .push_bind(answer.as_slice())
                 .push_bind(now);
         });
-        insert.build().persistent(false).execute(&mut *conn).await?;
+        insert.build().persistent(answers.len() == 1).execute(&mut *conn).await?;
     }
     Ok(())
 }

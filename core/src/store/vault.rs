@@ -133,6 +133,25 @@ impl Vault {
         Ok(Reader { connection: self.inner.readers.acquire().await? })
     }
 
+    /// Reads what is committed, with little delay: over the writing connection while nobody waits for it.
+    /// There what was just written is still at hand, while a reader fetches and decrypts it anew.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn peek<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut SqliteConnection) -> BoxFuture<'t, Result<T, StoreError>> + Send + 'static,
+    {
+        if self.inner.queue.capacity() < self.inner.queue.max_capacity() {
+            return read(self.read().await?.conn()).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Peek(Box::new(Pending { step: read, reply }));
+        self.inner.queue.send(command).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
     /// The newest seq of the feed; changes after a commit that added rows.
     pub fn feed_seq(&self) -> watch::Receiver<u64> {
         self.inner.feed.clone()

@@ -58,6 +58,8 @@ impl WriteTx<'_> {
 pub(super) enum Command {
     /// Run this in the next transaction.
     Step(Box<dyn Step>),
+    /// Read between two transactions.
+    Peek(Box<dyn Peek>),
     /// Empty the log between two transactions; answer whether it is.
     EmptyLog(oneshot::Sender<Result<bool, StoreError>>),
     /// Finish what is queued, close, and answer.
@@ -114,6 +116,31 @@ where
     }
 }
 
+/// Reads what is committed, over the connection that wrote it.
+pub(super) trait Peek: Send {
+    fn run<'t>(self: Box<Self>, connection: &'t mut SqliteConnection) -> BoxFuture<'t, ()>;
+    fn refuse(self: Box<Self>, error: StoreError);
+}
+
+impl<T, F> Peek for Pending<T, StoreError, F>
+where
+    T: Send + 'static,
+    F: for<'t> FnOnce(&'t mut SqliteConnection) -> BoxFuture<'t, Result<T, StoreError>> + Send + 'static,
+{
+    fn run<'t>(self: Box<Self>, connection: &'t mut SqliteConnection) -> BoxFuture<'t, ()> {
+        let Self { step, reply } = *self;
+        let guarded = AssertUnwindSafe(async move { step(connection).await }).catch_unwind();
+        Box::pin(async move {
+            // A caller who stopped waiting needs no answer.
+            let _ = reply.send(guarded.await.unwrap_or(Err(StoreError::Database)));
+        })
+    }
+
+    fn refuse(self: Box<Self>, error: StoreError) {
+        let _ = self.reply.send(Err(error));
+    }
+}
+
 /// What runs in one transaction.
 #[derive(Default)]
 struct Batch {
@@ -161,6 +188,7 @@ pub(super) struct Writer {
     idle: Duration,
     queue: mpsc::Receiver<Command>,
     outlets: Outlets,
+    peeks: Vec<Box<dyn Peek>>,
     emptying: Vec<oneshot::Sender<Result<bool, StoreError>>>,
     closing: Vec<oneshot::Sender<()>>,
 }
@@ -174,7 +202,8 @@ impl Writer {
         outlets: Outlets,
     ) -> Self {
         let connection = Some(connection);
-        Self { database, connection, idle, queue, outlets, emptying: Vec::new(), closing: Vec::new() }
+        let (peeks, emptying, closing) = (Vec::new(), Vec::new(), Vec::new());
+        Self { database, connection, idle, queue, outlets, peeks, emptying, closing }
     }
 
     /// Runs until closed, or until nobody can ask any more.
@@ -183,6 +212,7 @@ impl Writer {
             if let Some(step) = self.accept(command) {
                 self.transact(step).await;
             }
+            self.answer_peeks().await;
             self.empty_log().await;
         }
         self.finish().await;
@@ -202,6 +232,10 @@ impl Writer {
     fn accept(&mut self, command: Command) -> Option<Box<dyn Step>> {
         match command {
             Command::Step(step) => Some(step),
+            Command::Peek(peek) => {
+                self.peeks.push(peek);
+                None
+            }
             Command::EmptyLog(done) => {
                 self.emptying.push(done);
                 None
@@ -305,6 +339,24 @@ impl Writer {
         }
     }
 
+    /// Those who came while a transaction was in the making see what it wrote.
+    async fn answer_peeks(&mut self) {
+        for peek in std::mem::take(&mut self.peeks) {
+            match self.connected().await {
+                Ok(connection) => peek.run(connection).await,
+                Err(error) => peek.refuse(error),
+            }
+        }
+    }
+
+    async fn connected(&mut self) -> Result<&mut SqliteConnection, StoreError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.database.connect().await?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
     /// What a transaction in the making keeps waiting: the log is emptied after it.
     async fn empty_log(&mut self) {
         if self.emptying.is_empty() {
@@ -317,10 +369,7 @@ impl Writer {
     }
 
     async fn checkpoint(&mut self) -> Result<bool, StoreError> {
-        if self.connection.is_none() {
-            self.connection = Some(self.database.connect().await?);
-        }
-        let Some(connection) = &mut self.connection else { return Ok(false) };
+        let connection = self.connected().await?;
         let busy: i64 = query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(connection).await?;
         Ok(busy == 0)
     }
