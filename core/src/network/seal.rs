@@ -115,7 +115,12 @@ impl Network {
         let Some(slot) = self.groups.try_lock(gid) else { return Ok(None) };
         let mut ahead = Ahead::of(slot);
         match self.seal_queued(tx, &mut ahead).await {
-            Ok(Some(sealed)) => Ok(Some((sealed, ahead))),
+            Ok(Some(sealed)) => {
+                if !sealed.more {
+                    tx.answered(Notice::Outbox(gid));
+                }
+                Ok(Some((sealed, ahead)))
+            }
             Ok(None) => {
                 ahead.settled();
                 Ok(None)

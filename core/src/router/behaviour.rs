@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use libp2p::{
-    StreamProtocol, Swarm, SwarmBuilder, identify,
+    StreamProtocol, Swarm, SwarmBuilder,
+    core::upgrade,
+    identify,
     identity::Keypair,
     noise, ping,
     request_response::{self, ProtocolSupport},
@@ -82,7 +84,13 @@ pub(super) fn swarm(key: Keypair, request_timeout: Duration) -> Result<Swarm<Beh
         .with_behaviour(|key| Behaviour::new(key, request_timeout));
     let Ok(builder) = builder;
     Ok(builder
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_CONNECTION))
+        .with_swarm_config(|config| {
+            // One protocol is offered on each stream, so its name travels with the request: no round trip
+            // to agree on it first.
+            config
+                .with_idle_connection_timeout(IDLE_CONNECTION)
+                .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy)
+        })
         .with_connection_timeout(HANDSHAKE)
         .build())
 }

@@ -52,6 +52,11 @@ impl WriteTx<'_> {
     pub fn notify(&mut self, notice: Notice) {
         self.notices.push(notice);
     }
+
+    /// Takes a notice back: what it calls for was done in this transaction. The step's last act.
+    pub fn answered(&mut self, notice: Notice) {
+        self.notices.retain(|told| *told != notice);
+    }
 }
 
 /// What the writer is asked to do.
