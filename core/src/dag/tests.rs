@@ -2,11 +2,13 @@
 
 mod choice;
 mod graph;
+mod hearsay;
 mod oracle;
 mod partition;
 mod plan;
 mod properties;
 mod roots;
+mod route;
 mod speed;
 mod story;
 mod support;
