@@ -36,3 +36,5 @@ CREATE TABLE inclusion (
     request_id BLOB NOT NULL,
     PRIMARY KEY (gid, sid, request_id)
 ) STRICT, WITHOUT ROWID;
+
+-- change_request.status knows one more: `ahead`, of a standing that the head has not reached.

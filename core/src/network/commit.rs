@@ -128,17 +128,20 @@ impl Network {
         let (sid, standing) = (head.facts().sid, head.facts().standing.clone());
         let open: Vec<_> = open.into_iter().map(Candidate::plain).collect();
         let dag = slot.dag(&self.vault, own).await?;
-        let has_future = |candidate: &Candidate| {
-            let path =
-                Path { included: None, has_seen: dag.is_below(&sid, &candidate.request.event.seen_sid) };
-            matches!(requests::status(candidate, &standing, path), Status::Open | Status::Ahead)
-        };
-        let (open, closed): (Vec<_>, Vec<_>) = open.into_iter().partition(has_future);
+        let judged = open.into_iter().map(|candidate| {
+            let seen = &candidate.request.event.seen_sid;
+            let path = Path { included: None, has_seen: dag.is_below(&sid, seen) };
+            (requests::status(&candidate, &standing, path), candidate)
+        });
+        let (open, closed): (Vec<_>, Vec<_>) = judged.partition(|(status, _)| *status == Status::Open);
         if !closed.is_empty() {
-            self.reject_requests(gid, closed.into_iter().map(|closed| closed.request.id).collect()).await?;
+            let closed = closed.into_iter();
+            let closed = closed.map(|(status, closed)| (closed.request.id, status == Status::Ahead));
+            self.close_requests(gid, closed.collect()).await?;
             // What waited for a removal need not any more.
             self.wake.outbox.notify_one();
         }
+        let open = open.into_iter().map(|(_, candidate)| candidate).collect();
         let Batch { requests, .. } = batch(open, &standing, &own);
         if requests.is_empty() {
             return Ok(Pending::Nothing);
@@ -202,12 +205,13 @@ impl Network {
         Ok(open)
     }
 
-    async fn reject_requests(&self, gid: GroupId, stale: Vec<EventId>) -> Result<(), StoreError> {
+    /// Nobody can act on these in this head; on those that lie ahead perhaps in a later one.
+    async fn close_requests(&self, gid: GroupId, closed: Vec<(EventId, bool)>) -> Result<(), StoreError> {
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
-                    for request in stale {
-                        invite::reject_request(tx.conn(), gid, request).await?;
+                    for (request, is_ahead) in closed {
+                        invite::close_request(tx.conn(), gid, request, is_ahead).await?;
                     }
                     Ok(())
                 })

@@ -1,6 +1,6 @@
 //! The states of all branches of a group, and what members say they follow.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use sqlx::SqliteConnection;
 
@@ -13,6 +13,9 @@ use crate::{
 
 /// One root a membership: whoever comes back by a Welcome begins anew.
 const FIRST_ENTRY: u64 = 1;
+/// States this many commits behind the head are not looked at: what they lead to was chosen long ago, and
+/// their secrets are gone.
+const DEPTH: u64 = 128;
 
 /// Everything the choice of a group's head is made from; `None` for a group that was never entered.
 ///
@@ -23,17 +26,20 @@ pub async fn load(
     gid: GroupId,
     own: DeviceId,
 ) -> Result<Option<Dag>, StoreError> {
-    let root: Option<Vec<u8>> = sqlx::query_scalar("SELECT root_sid FROM mls_group WHERE gid = ?")
-        .bind(gid.as_bytes())
-        .fetch_optional(&mut *conn)
-        .await?;
-    let Some(root) = root else { return Ok(None) };
-    let root = StateId::try_from(&*root)?;
+    let found: Option<(Vec<u8>, Vec<u8>)> =
+        sqlx::query_as("SELECT root_sid, head_sid FROM mls_group WHERE gid = ?")
+            .bind(gid.as_bytes())
+            .fetch_optional(&mut *conn)
+            .await?;
+    let Some((root, head)) = found else { return Ok(None) };
+    let (root, head) = (StateId::try_from(&*root)?, StateId::try_from(&*head)?);
+    let nodes = nodes(conn, gid, head, own).await?;
+    let base = base(&nodes, root, head);
     let mut dag = Dag::new(gid, own);
-    for node in nodes(conn, gid, own).await? {
+    for node in nodes {
         // What hangs on a root of an earlier membership leads nowhere any more.
-        if node.sid == root {
-            dag.enter(node, FIRST_ENTRY);
+        if node.sid == base {
+            dag.enter(Node { parent: None, ..node }, FIRST_ENTRY);
         } else {
             dag.insert(node);
         }
@@ -47,18 +53,40 @@ pub async fn load(
     Ok(Some(dag))
 }
 
-async fn nodes(conn: &mut SqliteConnection, gid: GroupId, own: DeviceId) -> Result<Vec<Node>, StoreError> {
+/// The first state on the way to the head that is not too far behind it.
+fn base(nodes: &[Node], root: StateId, head: StateId) -> StateId {
+    let parents: HashMap<StateId, Option<StateId>> =
+        nodes.iter().map(|node| (node.sid, node.parent.filter(|_| node.sid != root))).collect();
+    let up = |sid: &StateId| parents.get(sid).copied().flatten().filter(|up| parents.contains_key(up));
+    std::iter::successors(Some(head), up).last().unwrap_or(root)
+}
+
+async fn nodes(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    head: StateId,
+    own: DeviceId,
+) -> Result<Vec<Node>, StoreError> {
     type Row =
         (Vec<u8>, Option<Vec<u8>>, i64, Option<Vec<u8>>, Option<Vec<u8>>, u8, Vec<u8>, bool, Option<i64>);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT sid, parent_sid, epoch, commit_id, committer, class, roster, opaque, pruned_at \
-         FROM mls_state WHERE gid = ?",
+        "SELECT sid, parent_sid, epoch, commit_id, committer, class, roster, opaque, pruned_at FROM mls_state \
+         WHERE gid = ?1 AND epoch + ?3 >= (SELECT epoch FROM mls_state WHERE gid = ?1 AND sid = ?2)",
     )
     .bind(gid.as_bytes())
+    .bind(head.as_bytes())
+    .bind(DEPTH.cast_signed())
     .fetch_all(conn)
     .await?;
+    // Most commits leave the members as they were.
+    let mut rosters: HashMap<Vec<u8>, Arc<Roster>> = HashMap::new();
     rows.into_iter()
-        .map(|(sid, parent, epoch, commit, committer, class, roster, opaque, pruned)| {
+        .map(|(sid, parent, epoch, commit, committer, class, members, opaque, pruned)| {
+            let roster = match rosters.get(&members) {
+                Some(roster) => Arc::clone(roster),
+                None => Arc::new(roster_from(&members)?),
+            };
+            rosters.insert(members, Arc::clone(&roster));
             Ok(Node {
                 sid: StateId::try_from(&*sid)?,
                 parent: parent.as_deref().map(StateId::try_from).transpose()?,
@@ -66,7 +94,7 @@ async fn nodes(conn: &mut SqliteConnection, gid: GroupId, own: DeviceId) -> Resu
                 commit: commit.map_or(Ok(CommitId([0; 32])), |id| CommitId::try_from(&*id))?,
                 committer: committer.map_or(Ok(own), |device| DeviceId::try_from(&*device))?,
                 class: Class::try_from(class).map_err(|_| StoreError::Corrupt)?,
-                roster: Arc::new(roster_from(&roster)?),
+                roster,
                 held: match (opaque, pruned) {
                     (true, _) => Held::Opaque,
                     (false, Some(_)) => Held::Pruned,
@@ -290,12 +318,14 @@ pub async fn reopen_and_settle(
     abandoned: &[StateId],
     taken: &[StateId],
 ) -> Result<(), StoreError> {
-    if !abandoned.is_empty() {
-        sqlx::query("UPDATE change_request SET status = 'open' WHERE gid = ? AND status = 'stale'")
-            .bind(gid.as_bytes())
-            .execute(&mut *conn)
-            .await?;
-    }
+    sqlx::query(
+        "UPDATE change_request SET status = 'open' WHERE gid = ?1 \
+         AND (status = 'ahead' OR (status = 'stale' AND ?2))",
+    )
+    .bind(gid.as_bytes())
+    .bind(!abandoned.is_empty())
+    .execute(&mut *conn)
+    .await?;
     for (states, status) in [(abandoned, "open"), (taken, "settled")] {
         for sid in states {
             sqlx::query(
@@ -354,4 +384,117 @@ pub async fn prune(
             .await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::{
+        clock::random,
+        dag::Head,
+        id::LogId,
+        keys::VaultKey,
+        metrics::Metrics,
+        store::{Vault, mls},
+    };
+
+    const GID: GroupId = GroupId([1; 16]);
+    const OWN: DeviceId = DeviceId([2; 32]);
+
+    fn sid(number: u64) -> StateId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        StateId(bytes)
+    }
+
+    fn state(number: u64, parent: Option<u64>, epoch: u64, committer: DeviceId) -> Node {
+        Node {
+            sid: sid(number),
+            parent: parent.map(sid),
+            epoch,
+            commit: CommitId(sid(number).0),
+            committer,
+            class: Class::Update,
+            roster: Arc::new(
+                [(AccountId([3; 32]), OWN), (AccountId([4; 32]), committer)].into_iter().collect(),
+            ),
+            held: Held::Live,
+        }
+    }
+
+    struct Fixture {
+        vault: Vault,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        /// States, the first of which is the root, and the head.
+        async fn with(nodes: Vec<Node>, head: u64) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("v.db");
+            let vault = Vault::create(&path, &VaultKey::new(random()), &Metrics::default()).await.unwrap();
+            let stored: Result<(), StoreError> = vault
+                .write(move |tx| {
+                    Box::pin(async move {
+                        let root = nodes[0].sid;
+                        mls::insert_group(tx.conn(), GID, root, LogId([5; 16]), 1).await?;
+                        for node in &nodes {
+                            // Of what the secrets tell nothing is needed here: stored as one without.
+                            insert_child(tx.conn(), GID, node, None, 1).await?;
+                        }
+                        sqlx::query("UPDATE mls_state SET opaque = 0").execute(tx.conn()).await?;
+                        mls::set_head(tx.conn(), GID, sid(head)).await
+                    })
+                })
+                .await;
+            stored.unwrap();
+            Self { vault, _directory: directory }
+        }
+
+        async fn dag(&self) -> Dag {
+            let mut reader = self.vault.read().await.unwrap();
+            load(reader.conn(), GID, OWN).await.unwrap().unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_history_is_not_loaded_and_does_not_change_the_head() {
+        let other = DeviceId([9; 32]);
+        let chain = (0..300).map(|number| {
+            let parent = (number > 0).then(|| number - 1);
+            state(number, parent, number + 1, other)
+        });
+        let fixture = Fixture::with(chain.collect(), 299).await;
+        let dag = fixture.dag().await;
+        assert_eq!(dag.nodes().len() as u64, DEPTH + 1);
+        assert_eq!(dag.head(), Some(Head::At(sid(299))));
+    }
+
+    #[tokio::test]
+    async fn branches_votes_and_proofs_come_back() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let other = DeviceId(key.verifying_key().to_bytes());
+        let nodes = vec![state(0, None, 1, other), state(1, Some(0), 2, OWN), state(2, Some(0), 2, other)];
+        let fixture = Fixture::with(nodes, 1).await;
+        let support = Support::sign(&GID, &key, 1, sid(2));
+        let again = Support::sign(&GID, &key, 1, sid(1));
+        let heard: Result<(), StoreError> = fixture
+            .vault
+            .write(move |tx| Box::pin(async move { hear(tx.conn(), GID, &support).await }))
+            .await;
+        heard.unwrap();
+        let dag = fixture.dag().await;
+        assert_eq!(dag.children(&sid(0)).count(), 2);
+        assert_eq!(dag.supports().latest(&other), Some(&sid(2)));
+
+        let proof = Equivocation::new(support, again).unwrap();
+        let convicted: Result<(), StoreError> = fixture
+            .vault
+            .write(move |tx| Box::pin(async move { convict(tx.conn(), GID, &proof).await }))
+            .await;
+        convicted.unwrap();
+        assert_eq!(fixture.dag().await.supports().latest(&other), None, "a vote for two is none");
+    }
 }
