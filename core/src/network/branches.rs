@@ -11,8 +11,8 @@ use spacepanda_proto::peer::v1::{PushSupports, PushSupportsReply, Support as Wir
 use super::{Network, Slot, SlotError, link::Outgoing, misbehaviour::Offence};
 use crate::{
     certificate::Certificate,
-    dag::Support,
-    id::{DeviceId, GroupId, StateId},
+    dag::{Held, Node, Support},
+    id::{CommitId, DeviceId, GroupId, StateId},
     router::PeerId,
     store::{StoreError, commit, peer},
 };
@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Peers and groups that are remembered; beyond it all are forgotten.
 const MAX_REMEMBERED: usize = 4_096;
 /// Commits shown at a time: the window is far smaller.
-const MAX_COMMITS: u32 = 256;
+const MAX_COMMITS: usize = 256;
 /// Supports of one push.
 const MAX_SUPPORTS: usize = 1_024;
 
@@ -67,16 +67,45 @@ impl Network {
             if !self.branches.is_due(gid, &peer, Instant::now()) {
                 continue;
             }
-            let frames = {
-                let mut reader = self.vault.read().await?;
-                commit::frames_in_window(reader.conn(), gid, MAX_COMMITS).await?
-            };
-            for bytes in frames {
-                self.links.push(&peer, Outgoing::untracked(bytes));
-            }
-            self.tell_supports(gid, &peer).await?;
+            self.show(gid, &peer, certificate.device).await?;
         }
         Ok(())
+    }
+
+    /// Shows a device the commits that it can open, and what everyone follows.
+    async fn show(&self, gid: GroupId, peer: &PeerId, device: DeviceId) -> Result<(), SlotError> {
+        for commit in self.commits_for(gid, device).await? {
+            let mut reader = self.vault.read().await?;
+            if let Some(bytes) = commit::frame(reader.conn(), gid, commit).await? {
+                self.links.push(peer, Outgoing::untracked(bytes));
+            }
+        }
+        self.tell_supports(gid, peer).await
+    }
+
+    /// Shows those who are not in the new head where the others went: they cannot read on.
+    pub(super) async fn show_the_gone(self: Arc<Self>, gid: GroupId, gone: Vec<(PeerId, DeviceId)>) {
+        for (peer, device) in gone {
+            if let Err(error) = self.show(gid, &peer, device).await {
+                tracing::debug!(%error, "a removed member could not be shown where the others went");
+            }
+        }
+    }
+
+    /// The commits made in states whose secrets are here and which a device was in, the oldest first. Others
+    /// it could not open, and would wait for what never comes.
+    async fn commits_for(&self, gid: GroupId, device: DeviceId) -> Result<Vec<CommitId>, SlotError> {
+        let mut slot = self.groups.lock(gid).await;
+        let joined = slot.members(&self.vault).await?.get(&device).map_or(0, |row| row.joined_epoch);
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        let opens = |parent: &&Node| {
+            let was_there = parent.roster.devices().any(|member| *member == device);
+            parent.held == Held::Live && parent.epoch >= joined && was_there
+        };
+        let mut parents: Vec<_> = dag.nodes().filter(opens).collect();
+        parents.sort_by_key(|parent| parent.epoch);
+        let commits = parents.into_iter().flat_map(|parent| dag.children(&parent.sid));
+        Ok(commits.map(|child| child.commit).take(MAX_COMMITS).collect())
     }
 
     /// Tells a peer what everyone follows.

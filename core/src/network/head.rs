@@ -218,23 +218,15 @@ impl Network {
             self.after_move(slot, epoch, &route).await?;
         }
         if !gone.is_empty() {
-            // Whom a commit removes cannot read on: it is told what the others follow.
-            self.spawn("farewell", Arc::clone(self).tell_all_supports(gid, gone));
+            self.spawn("farewell", Arc::clone(self).show_the_gone(gid, gone));
         }
         Ok(())
     }
 
-    fn connected_of(&self, devices: &[DeviceId]) -> Vec<PeerId> {
+    fn connected_of(&self, devices: &[DeviceId]) -> Vec<(PeerId, DeviceId)> {
         let links = self.links.verified().into_iter();
-        links.filter(|(_, _, device)| devices.contains(device)).map(|(peer, ..)| peer).collect()
-    }
-
-    async fn tell_all_supports(self: Arc<Self>, gid: GroupId, peers: Vec<PeerId>) {
-        for peer in peers {
-            if let Err(error) = self.tell_supports(gid, &peer).await {
-                tracing::debug!(%error, "a removed member could not be told what the others follow");
-            }
-        }
+        let links = links.filter(|(_, _, device)| devices.contains(device));
+        links.map(|(peer, _, device)| (peer, device)).collect()
     }
 
     /// A group was entered by a Welcome, and that is stored.

@@ -74,24 +74,21 @@ pub async fn commit_frames(
     .await?)
 }
 
-/// Sealed commits made in states whose secrets are here, oldest first: whoever was in one of them finds the
-/// way to every branch that begins there.
+/// One sealed commit, while it is kept.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn frames_in_window(
+pub async fn frame(
     conn: &mut SqliteConnection,
     gid: GroupId,
-    limit: u32,
-) -> Result<Vec<Vec<u8>>, StoreError> {
+    commit: CommitId,
+) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(sqlx::query_scalar(
-        "SELECT f.bytes FROM mls_commit c \
-         JOIN mls_state p ON p.gid = c.gid AND p.sid = c.parent_sid AND p.pruned_at IS NULL \
-         JOIN frame f ON f.frame_id = c.frame_id \
-         WHERE c.gid = ? AND f.bytes IS NOT NULL ORDER BY p.epoch LIMIT ?",
+        "SELECT f.bytes FROM mls_commit c JOIN frame f ON f.frame_id = c.frame_id \
+         WHERE c.gid = ? AND c.commit_id = ? AND f.bytes IS NOT NULL",
     )
     .bind(gid.as_bytes())
-    .bind(limit)
-    .fetch_all(conn)
+    .bind(commit.as_bytes())
+    .fetch_optional(conn)
     .await?)
 }
