@@ -25,6 +25,24 @@ pub enum Mutant {
     PruneEarly,
     /// A device that sees nobody commits as if it did.
     IsolationIgnored,
+    /// A committer does not keep the state that its own commit leads to.
+    OwnChildNotStored,
+    /// Messages are sent to someone whose removal is known.
+    RemovalGateOff,
+    /// Requests that only an abandoned branch acted on stay closed.
+    ReopenSkipped,
+    /// A device says that it has what is not on its disk yet.
+    AckBeforeCommit,
+    /// What comes again is shown again.
+    DedupeOff,
+    /// What waits to be sent is dropped when the head moves to another state.
+    OutboxDroppedOnSwitch,
+    /// Events are sent again to whoever lacks them.
+    CarryToAnyone,
+    /// Supports for different states carry the same counter.
+    TipCounterNotKept,
+    /// A device sends before it knows that its disk is the newest one.
+    SealBeforeEcho,
 }
 
 /// Whether a rule is to be broken.
@@ -34,7 +52,7 @@ pub const fn on(_: Mutant) -> bool {
 }
 
 #[cfg(any(test, feature = "testing"))]
-pub use switch::{on, with};
+pub use switch::{broken, on, with, with_all};
 
 #[cfg(any(test, feature = "testing"))]
 mod switch {
@@ -51,9 +69,19 @@ mod switch {
         BROKEN.get() == Some(mutant)
     }
 
+    /// The rule that is broken on this thread.
+    pub fn broken() -> Option<Mutant> {
+        BROKEN.get()
+    }
+
     /// Runs something with one rule broken, on this thread only.
     pub fn with<R>(mutant: Mutant, run: impl FnOnce() -> R) -> R {
-        let _mended = Mend(BROKEN.replace(Some(mutant)));
+        with_all(Some(mutant), run)
+    }
+
+    /// Runs something with the rule broken that is so on another thread, if one is.
+    pub fn with_all<R>(broken: Option<Mutant>, run: impl FnOnce() -> R) -> R {
+        let _mended = Mend(BROKEN.replace(broken));
         run()
     }
 

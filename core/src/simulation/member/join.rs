@@ -1,0 +1,275 @@
+//! Letters: asking to be let in, being let in, and asking for a fresh leaf when the way is lost.
+
+use std::sync::Arc;
+
+use rand::RngCore as _;
+
+use super::{
+    actor::{Cx, Member},
+    disk::{Adoption, Membership, OpenJoin},
+    ledger::Output,
+    person::{GID, INVITES, invite_seed},
+    wire::{Echo, JoinBundle, JoinRequest, Letter, Message, Skeleton, Tip},
+};
+use crate::{
+    dag::Head,
+    event::{Body, ChangeKind, Event, SignedEvent},
+    group::{authorize::sign_join, engine::Engine, rows::Rows},
+    id::{InviteId, LogId, StateId},
+    simulation::MemberId,
+};
+
+/// A bundle waits so long for a rival of its commit, or for another device's Support, milliseconds.
+const WITHOUT_RIVAL_MS: u64 = 10_000;
+/// The same letter goes to the same peer at most so often, milliseconds.
+const AGAIN_MS: u64 = 10_000;
+
+impl<E: Engine> Member<E> {
+    /// Makes a KeyPackage to be let in with.
+    pub(super) fn open_join(&mut self, cx: &mut Cx<'_, E>) {
+        if cx.disk().join.as_ref().is_some_and(|join| !join.answered) {
+            return;
+        }
+        let _ = self.fresh_key_package(cx);
+        self.ask_to_join(cx);
+    }
+
+    fn fresh_key_package(&mut self, cx: &mut Cx<'_, E>) -> Option<()> {
+        let fresh = E::fresh_key_package(&self.person(cx)?.identity).ok()?;
+        let join = OpenJoin {
+            hash: fresh.hash,
+            key_package: fresh.bytes,
+            rows: fresh.rows.upserts.into_iter().collect(),
+            answered: false,
+        };
+        self.write(cx, "T6 join", |disk| disk.join = Some(join)).ok()
+    }
+
+    /// Asks one of those who are there.
+    pub(super) fn ask_to_join(&mut self, cx: &mut Cx<'_, E>) {
+        let disk = cx.disk();
+        let (Some(join), false) = (&disk.join, disk.membership == Membership::Inside) else { return };
+        if join.answered {
+            return;
+        }
+        let nonce = [self.place.to_be_bytes()[0]; 32];
+        // The newest invite that this device knows: it heard of them when it was a member.
+        let ids = disk.logs.events().filter_map(|event| match &event.event.body {
+            Body::Invite { invite, .. } if *invite != INVITES[1].0 => Some(*invite),
+            _ => None,
+        });
+        let invite: InviteId = ids.max().unwrap_or(INVITES[0].0);
+        let Some(person) = cx.setup().person(self.place) else { return };
+        let request = JoinRequest {
+            account: person.account,
+            key_package: join.key_package.clone(),
+            invite,
+            nonce,
+            signature: sign_join(&invite_seed(&invite), &GID, &nonce, &join.hash),
+        };
+        let peers: Vec<MemberId> = self.up.iter().copied().collect();
+        if let Some(peer) = cx.draw().pick(&peers).copied() {
+            cx.send(peer, Message::Letter(Arc::new(Letter::Join(request))));
+        }
+    }
+
+    /// Does what a letter asks for.
+    pub(super) fn read_letter(&mut self, letter: &Letter, cx: &mut Cx<'_, E>) {
+        match letter {
+            Letter::Join(request) => self.bring(request, cx),
+            Letter::Bundle(bundle) => drop(self.come_in(bundle, cx)),
+            Letter::Rejoin(request) => {
+                let known = cx.disk().letters.contains_key(&request.id);
+                let rejoin = matches!(
+                    request.event.body,
+                    Body::ChangeRequest { kind: ChangeKind::Rejoin { .. }, .. }
+                );
+                if !known && rejoin && cx.disk().membership == Membership::Inside {
+                    let _ = self.write(cx, "T4 letter", |disk| {
+                        disk.letters.insert(request.id, request.clone());
+                        disk.version += 1;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Makes an outsider's wish a request of this member's, unless someone brought it before.
+    fn bring(&mut self, request: &JoinRequest, cx: &mut Cx<'_, E>) {
+        let Some(standing) = cx.disk().standing().cloned() else { return };
+        let inside = standing.devices_of(&request.account).next().is_some();
+        if cx.disk().at().is_none() || inside || !self.confirmed || self.stale {
+            return;
+        }
+        let brought = cx.disk().requests().any(|event| {
+            let Body::ChangeRequest { kind: ChangeKind::Add { key_package, invite, .. }, .. } =
+                &event.event.body
+            else {
+                return false;
+            };
+            *key_package == request.key_package && *invite == request.invite
+        });
+        if brought || cx.disk().invite(&request.invite).is_none() {
+            return;
+        }
+        let generation =
+            standing.policy.standing_of(&request.account).map_or(0, |entry| entry.generation);
+        let kind = ChangeKind::Add {
+            key_package: request.key_package.clone(),
+            invite: request.invite,
+            nonce: request.nonce,
+            signature: request.signature,
+        };
+        cx.count("joins brought");
+        let body = Body::ChangeRequest { kind, target: request.account, generation };
+        self.accept(None, body, cx);
+    }
+
+    /// Enters by a Welcome for this device's own KeyPackage.
+    fn come_in(&mut self, bundle: &JoinBundle, cx: &mut Cx<'_, E>) -> Option<()> {
+        let join = cx.disk().join.clone()?;
+        let known = cx.disk().states.get(&bundle.skeleton.sid).is_some_and(|row| row.rows.is_some());
+        if join.hash != bundle.key_package_hash || known || !bundle.skeleton.is_signed() {
+            return None;
+        }
+        let identity = self.person(cx)?.identity.clone();
+        let rows = Rows::from_rows(join.rows);
+        let mut state = E::join(&identity, GID, rows, &bundle.welcome, bundle.route_secret).ok()?;
+        if state.facts().sid != bundle.skeleton.sid {
+            return None;
+        }
+        let standing = Arc::new(state.facts().standing.clone());
+        let adoption = Adoption {
+            skeleton: Skeleton { parent: None, ..bundle.skeleton.clone() },
+            standing: Arc::clone(&standing),
+            env_tag: state.facts().env_tag,
+            rows: Some(state.take_changes().ok()?.upserts),
+            included: Vec::new(),
+            own: false,
+            at_ms: cx.wall_ms(),
+        };
+        let mut log = LogId([0; 16]);
+        cx.draw().fill_bytes(&mut log.0);
+        let rejoins = cx.disk().membership == Membership::Inside;
+        let (sid, echoed) = (bundle.skeleton.sid, self.echoed);
+        self.write(cx, "T6 join", |disk| {
+            disk.adopt(adoption);
+            // Whatever an older copy of this disk told others, what comes now is newer.
+            disk.counter = disk.counter.max(echoed) + 1;
+            // Who was a member all along is to have everything.
+            if !rejoins {
+                bundle.floors.iter().for_each(|(log, floor)| disk.logs.begin(*log, floor));
+            }
+            for event in &bundle.events {
+                let begun = disk.logs.log(&event.event.log).is_some_and(|log| log.floor >= event.event.seq);
+                if begun { disk.logs.know(event) } else { disk.remember(std::slice::from_ref(event), &sid) }
+            }
+            let former = std::mem::replace(&mut disk.own_log, log);
+            disk.former_logs.push(former);
+            if let Some(join) = &mut disk.join {
+                join.answered = true;
+            }
+        })
+        .ok()?;
+        self.states.insert(sid, state);
+        self.stale = false;
+        self.confirmed = true;
+        cx.count(if rejoins { "rejoins" } else { "joins" });
+        cx.output(Output::Knows(sid, standing));
+        self.unpark(cx);
+        Some(())
+    }
+
+    /// Sends the letters whose commits are safe.
+    pub(super) fn deliver_bundles(&mut self, cx: &mut Cx<'_, E>) {
+        if cx.disk().bundles.is_empty() {
+            return;
+        }
+        let disk = cx.disk();
+        let Some(end) = end(disk.head) else { return };
+        let now_ms = cx.monotonic_ms();
+        let mut due = Vec::new();
+        for (place, bundle) in disk.bundles.iter().enumerate() {
+            let sid = bundle.bundle.skeleton.sid;
+            let others = disk.dag.supports().all().filter(|support| support.device != disk.device);
+            let seconded = others.into_iter().any(|support| disk.dag.is_below(&support.sid, &sid));
+            if disk.dag.is_below(&end, &sid) && (seconded || now_ms >= bundle.made_ms + WITHOUT_RIVAL_MS) {
+                due.push(place);
+            }
+        }
+        for place in due {
+            let Some(bundle) = cx.disk().bundles.get(place).cloned() else { return };
+            let Some(to) = cx.setup().places.get(&bundle.to).copied().map(MemberId) else { continue };
+            let key = (to, crate::id::FrameId(bundle.bundle.key_package_hash));
+            let recent = self.sent_ms.get(&key).is_some_and(|at| at + AGAIN_MS > now_ms);
+            if self.up.contains(&to) && !recent {
+                self.sent_ms.insert(key, now_ms);
+                cx.send(to, Message::Letter(Arc::new(Letter::Bundle(bundle.bundle))));
+            }
+        }
+    }
+
+    /// A newcomer's first Tip ends the letter to it.
+    pub(super) fn bundle_arrived(&mut self, tip: &Tip, cx: &mut Cx<'_, E>) {
+        let arrived = |disk: &super::disk::Disk, bundle: &super::disk::Bundle| {
+            bundle.to == tip.device && disk.dag.is_below(&tip.head, &bundle.bundle.skeleton.sid)
+        };
+        if cx.disk().bundles.iter().any(|bundle| arrived(cx.disk(), bundle)) {
+            let _ = self.write(cx, "T3 confirm", |disk| {
+                let bundles = std::mem::take(&mut disk.bundles);
+                disk.bundles = bundles.into_iter().filter(|bundle| !arrived(disk, bundle)).collect();
+            });
+        }
+    }
+
+    /// Asks a member of the winning branch for a fresh leaf, when this device cannot get there by itself.
+    pub(super) fn think_of_rejoining(&mut self, to: MemberId, echo: &Echo, cx: &mut Cx<'_, E>) {
+        let Some(old_encryption_key) = echo.leaf_key else { return };
+        let lost = matches!(cx.disk().head, Some(Head::Beyond { .. }));
+        if cx.disk().membership != Membership::Inside || !(lost || self.stale) {
+            return;
+        }
+        let now_ms = cx.monotonic_ms();
+        let key = (to, crate::id::FrameId(old_encryption_key));
+        if self.sent_ms.get(&key).is_some_and(|at| at + AGAIN_MS > now_ms) {
+            return;
+        }
+        self.sent_ms.insert(key, now_ms);
+        if cx.disk().join.as_ref().is_none_or(|join| join.answered) && self.fresh_key_package(cx).is_none() {
+            return;
+        }
+        if let Some(request) = self.rejoin_request(old_encryption_key, cx) {
+            cx.count("rejoins asked for");
+            cx.send(to, Message::Letter(Arc::new(Letter::Rejoin(request))));
+        }
+    }
+
+    /// A request in a log of its own: the device's log may be one that others know further.
+    fn rejoin_request(&self, old_encryption_key: [u8; 32], cx: &Cx<'_, E>) -> Option<SignedEvent> {
+        let person = self.person(cx)?;
+        let join = cx.disk().join.as_ref()?;
+        let kind = ChangeKind::Rejoin { key_package: join.key_package.clone(), old_encryption_key };
+        let log = LogId(*join.hash.first_chunk()?);
+        let event = Event {
+            gid: GID,
+            log,
+            seq: 1,
+            prev: None,
+            lamport: 1,
+            deps: Vec::new(),
+            seen_sid: cx.disk().stand()?,
+            wall_ms: 0,
+            author: person.device,
+            body: Body::ChangeRequest { kind, target: person.account, generation: 0 },
+        };
+        SignedEvent::sign(&person.key, event).ok()
+    }
+}
+
+/// Where the way leads, whether this device can go there or not.
+pub(super) fn end(head: Option<Head>) -> Option<StateId> {
+    head.map(|head| match head {
+        Head::At(sid) => sid,
+        Head::Beyond { wanted, .. } => wanted,
+    })
+}
