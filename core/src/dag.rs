@@ -176,8 +176,8 @@ impl Dag {
 
     /// Accounts of whose devices one made two commits in one state, which no honest device does.
     pub fn double_committers(&self) -> BTreeSet<AccountId> {
-        let by_committer = self.nodes.values().filter(|node| node.held.is_checked()).filter_map(|node| {
-            let parent = self.parent(&node.sid)?;
+        let by_committer = self.nodes.values().filter_map(|node| {
+            let parent = self.parent(&node.sid).filter(|parent| node.is_checked_in(&parent.sid))?;
             Some((parent.sid, node.committer))
         });
         let mut seen = BTreeSet::new();

@@ -144,7 +144,7 @@ impl Dag {
         let children: Vec<&Node> = self.children(parent).collect();
         // Whatever line chooses, it can choose nothing else.
         if let [only] = children.as_slice()
-            && only.held.is_merged()
+            && only.is_merged_in(parent)
         {
             return Some(only.sid);
         }
@@ -193,8 +193,9 @@ impl Dag {
         if mutant::on(Mutant::OwnRemovalVoteCounted) {
             return BTreeSet::new();
         }
-        let removals = self.children(&parent.sid).filter(|c| c.class == Class::Removal && c.held.is_merged());
+        let removals = self.children(&parent.sid).filter(|child| child.class == Class::Removal);
         removals
+            .filter(|child| child.is_merged_in(&parent.sid))
             .flat_map(|child| parent.roster.accounts().filter(|account| !child.roster.contains(account)))
             .copied()
             .collect()
@@ -210,11 +211,11 @@ impl Dag {
     /// nothing. The locks stand above this: a second commit made later does not undo the first.
     fn first_merged(&self, parent: &Node, children: &[&Node]) -> Option<StateId> {
         let counts = |child: &&&Node| {
-            child.held.is_merged()
+            child.is_merged_in(&parent.sid)
                 || (child.held == Held::Claimed && mutant::on(Mutant::SkeletonClassTrusted))
         };
         let doubled = |child: &Node| {
-            let rivals = children.iter().filter(|other| other.held.is_checked());
+            let rivals = children.iter().filter(|other| other.is_checked_in(&parent.sid));
             rivals.into_iter().any(|other| other.committer == child.committer && other.commit < child.commit)
         };
         let candidates = children.iter().filter(counts).filter(|child| !doubled(child));

@@ -50,11 +50,17 @@ pub(super) fn children<'a>(dag: &'a Dag, parent: &Node) -> Vec<&'a Node> {
     dag.nodes().filter(|node| dag.parent(&node.sid).is_some_and(|up| up.sid == parent.sid)).collect()
 }
 
+/// Whether this device entered the child by a commit made in the parent, not by a Welcome that a claim
+/// hangs there.
+fn merged_in(child: &Node, parent: &Node) -> bool {
+    child.held.is_merged() && child.parent == Some(parent.sid)
+}
+
 /// Accounts that a merged removal takes out.
 pub(super) fn removed(dag: &Dag, parent: &Node) -> BTreeSet<AccountId> {
     let mut removed = BTreeSet::new();
     for child in children(dag, parent) {
-        if child.class == Class::Removal && child.held.is_merged() {
+        if child.class == Class::Removal && merged_in(child, parent) {
             removed.extend(parent.roster.accounts().filter(|account| !child.roster.contains(account)));
         }
     }
@@ -130,9 +136,11 @@ pub(super) fn child(dag: &Dag, parent: &StateId) -> Option<StateId> {
         return Some(locked.sid);
     }
     let mut best = None;
-    for child in children.iter().filter(|child| child.held.is_merged()) {
+    for child in children.iter().filter(|child| merged_in(child, parent)) {
         let lesser_twin = children.iter().any(|other| {
-            other.held.is_checked() && other.committer == child.committer && other.commit < child.commit
+            (other.held.is_checked() && other.parent == Some(parent.sid))
+                && other.committer == child.committer
+                && other.commit < child.commit
         });
         let Some(rank) = rank(dag, parent, &child.committer).filter(|_| !lesser_twin) else { continue };
         let key = (child.class as u8, rank, child.commit);

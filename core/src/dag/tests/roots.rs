@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::story::{Story, commit, device, state};
-use crate::dag::{Class, Head, Held, Node, Roster};
+use super::story::{Story, account, commit, device, state};
+use crate::{
+    dag::{Class, Head, Held, Node, Roster},
+    id::StateId,
+};
 
 #[test]
 fn a_dag_without_states_has_no_head() {
@@ -35,7 +38,7 @@ fn deleted_secrets_do_not_come_back_by_hearing_of_the_state_again() {
 }
 
 /// Account 0 built three commits alone; the others went on elsewhere, and let it rejoin at epoch 30.
-fn rejoined() -> (Story, Head, crate::id::StateId) {
+fn rejoined() -> (Story, Head, StateId) {
     let mut group = Story::of(4);
     let root = group.root;
     let own = group.chain(root, 0, 3).pop().unwrap();
@@ -109,6 +112,60 @@ fn a_welcome_elsewhere_does_not_lead_away_from_a_lock() {
         group.votes(voter, wanted);
     }
     assert_eq!(group.head(), Head::Beyond { last: root, wanted });
+}
+
+/// A state that this device was welcomed into by account 1, hung below the founding state by that
+/// account's word.
+fn welcomed_and_claimed(group: &mut Story, class: Class) -> StateId {
+    let (root, epoch) = (group.root, group.dag.node(&group.root).unwrap().epoch + 1);
+    let welcome = group.welcome(epoch, 1, root);
+    let claim = group.dag.node(&welcome).unwrap().clone();
+    group.dag.insert(Node { parent: Some(root), held: Held::Claimed, class, ..claim });
+    welcome
+}
+
+#[test]
+fn a_claim_gives_a_welcome_no_place_among_the_children_that_win_without_votes() {
+    for class in [Class::Removal, Class::Update] {
+        let mut group = Story::of(4);
+        let root = group.root;
+        let welcome = welcomed_and_claimed(&mut group, class);
+        assert_eq!(group.dag.child(&root), None, "not as the only child");
+        let own = group.update(root, 2);
+        assert_eq!(group.child(), own, "not by class or rank");
+        for voter in 1..4 {
+            group.votes(voter, welcome);
+        }
+        assert_eq!(group.child(), welcome, "by votes");
+    }
+}
+
+#[test]
+fn a_welcome_that_a_claim_hangs_somewhere_takes_no_votes_away_and_convicts_nobody() {
+    let mut group = Story::of(4);
+    let root = group.root;
+    let update = group.update(root, 1);
+    let welcome = group.welcome(11, 1, root);
+    // A Welcome into a state without accounts 2 and 3; its class is a claim as well.
+    let mut claim = group.dag.node(&welcome).unwrap().clone();
+    claim.roster = Arc::new([(account(0), device(0, 0)), (account(1), device(1, 0))].into_iter().collect());
+    claim.class = Class::Removal;
+    let mut story = Story::of(4);
+    story.dag.insert(group.dag.node(&update).unwrap().clone());
+    story.dag.insert(claim.clone());
+    story.dag.insert(Node { parent: Some(root), held: Held::Claimed, ..claim });
+    assert_eq!(story.dag.votes(story.dag.node(&root).unwrap()).voters, 4);
+    assert!(story.dag.double_committers().is_empty());
+}
+
+#[test]
+fn a_welcome_whose_commit_was_checked_is_a_child_like_any_other() {
+    let mut group = Story::of(4);
+    let root = group.root;
+    let welcome = group.welcome(11, 1, root);
+    let commit = group.dag.node(&welcome).unwrap().clone();
+    group.dag.insert(Node { parent: Some(root), held: Held::Opaque, ..commit });
+    assert_eq!(group.child(), welcome);
 }
 
 #[test]
