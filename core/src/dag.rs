@@ -67,8 +67,8 @@ impl Dag {
     /// Takes in a state whose commit was checked as far as [`Node::held`] says; of a [`Held::Claimed`]
     /// one, its committer's signature.
     ///
-    /// The result is the same in any order: who knows more of a state is right, of two claims the lesser
-    /// stands. A state that this device was welcomed into has no parent of its own knowledge, and hangs
+    /// The result is the same in any order: who knows more of a state is right, of two who know as much
+    /// without having been in it the lesser. A state that this device was welcomed into has no parent of its own knowledge, and hangs
     /// where a claim says. One that was not merged and names no parent says nothing.
     pub fn insert(&mut self, mut node: Node) {
         let sid = node.sid;
@@ -88,12 +88,12 @@ impl Dag {
         match self.nodes.get_mut(&sid) {
             Some(known) if outweighs(known, &node) => {
                 if node.held.is_checked() {
-                    known.parent = known.parent.or(node.parent);
+                    known.parent = least(known.parent, node.parent);
                 }
             }
             Some(known) => {
                 if known.held.is_checked() {
-                    node.parent = node.parent.or(known.parent);
+                    node.parent = least(known.parent, node.parent);
                 }
                 *known = node;
             }
@@ -201,7 +201,15 @@ impl Dag {
 /// Whether what is known of a state stays as it is when `other` says something else.
 fn outweighs(known: &Node, other: &Node) -> bool {
     match known.held.knowledge().cmp(&other.held.knowledge()) {
-        std::cmp::Ordering::Equal => known.held.is_checked() || known.claim() <= other.claim(),
+        std::cmp::Ordering::Equal => known.held.is_merged() || known.claim() <= other.claim(),
         unequal => unequal.is_gt(),
+    }
+}
+
+/// The least parent named, if one was.
+fn least(one: Option<StateId>, other: Option<StateId>) -> Option<StateId> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

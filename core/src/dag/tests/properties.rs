@@ -49,19 +49,37 @@ fn shuffled<T: Clone>(things: &[T], order: &[u64]) -> Vec<T> {
     keyed.into_iter().map(|(thing, _)| thing).collect()
 }
 
-/// Two devices hear everything in different orders, then tell each other what they keep. Some states are
-/// heard of several times: as a claim that they hang elsewhere, or in a Welcome.
+/// Something else that is said of a state: which, where it hangs instead, by whom and how it is known.
+type Repeat = (Index, Index, Index, Held);
+
+fn repeats() -> impl Strategy<Value = Vec<Repeat>> {
+    let held = prop_oneof![Just(Held::Live), Just(Held::Opaque), Just(Held::Claimed)];
+    proptest::collection::vec((any::<Index>(), any::<Index>(), any::<Index>(), held), 0..8)
+}
+
+/// Adds what else is said: a claim that a state hangs elsewhere, a commit checked there that differs, or a
+/// Welcome into it.
+fn repeat(nodes: &mut Vec<Node>, repeats: Vec<Repeat>) {
+    let known = nodes.clone();
+    for (state, elsewhere, committer, held) in repeats {
+        let (node, parent) = (state.get(&known).clone(), elsewhere.get(&known));
+        let committer = committer.get(&known).committer;
+        nodes.push(match held {
+            Held::Live | Held::Pruned => Node { parent: None, held, ..node },
+            Held::Opaque if node.parent.is_none() => continue,
+            Held::Opaque | Held::Claimed => Node { parent: Some(parent.sid), committer, held, ..node },
+        });
+    }
+}
+
+/// Two devices hear everything in different orders, then tell each other what they keep. Of some states
+/// several things are said.
 fn order_does_not_matter() -> Checked {
     let orders = proptest::collection::vec(any::<u64>(), 48);
-    let repeats = proptest::collection::vec((any::<Index>(), any::<Index>(), any::<bool>()), 0..6);
-    check(400, (plans(), repeats, orders), |(plan, repeats, order)| {
+    check(400, (plans(), repeats(), orders), |(plan, repeats, order)| {
         let Made { mut nodes, supports } = plan.make();
         let sids: Vec<_> = nodes.iter().map(|node| node.sid).collect();
-        for (state, elsewhere, welcome) in repeats {
-            let (parent, held) =
-                if welcome { (None, Held::Live) } else { (Some(*elsewhere.get(&sids)), Held::Claimed) };
-            nodes.push(Node { parent, held, ..state.get(&nodes).clone() });
-        }
+        repeat(&mut nodes, repeats);
         let mut one = assemble(&nodes, &supports);
         let mut other = assemble(&shuffled(&nodes, &order), &shuffled(&supports, &order));
         let (ones, others) = (one.clone(), other.clone());
