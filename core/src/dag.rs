@@ -10,6 +10,7 @@
 
 pub mod choice;
 pub mod graph;
+pub mod hearsay;
 pub mod node;
 pub mod roster;
 mod span;
@@ -25,6 +26,7 @@ use std::{
 };
 
 pub use choice::Head;
+use hearsay::{Claims, MAX_CLAIMED_CHILDREN};
 pub use node::{Class, Held, Node};
 pub use roster::Roster;
 use span::Spans;
@@ -32,14 +34,25 @@ pub use support::{Equivocation, Heard, Support, Supports};
 
 use crate::id::{AccountId, DeviceId, GroupId, StateId};
 
+/// What has become of a state that was told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is known here.
+    Kept,
+    /// It says nothing that is not known better.
+    Nothing,
+    /// As much is known by hearsay as is kept: [`hearsay::MAX_CLAIMS`] of the group,
+    /// [`hearsay::MAX_CLAIMED_CHILDREN`] below one state.
+    TooMany,
+}
+
 /// What one device knows of the states of one group.
 #[derive(Debug, Clone)]
 pub struct Dag {
     gid: GroupId,
     own: DeviceId,
     nodes: BTreeMap<StateId, Node>,
-    /// Where skeletons say that a state hangs: of several claims the least.
-    claimed: BTreeMap<StateId, StateId>,
+    claims: Claims,
     /// By parent, whether that is known or not.
     children: BTreeMap<StateId, BTreeSet<StateId>>,
     /// States that this device entered other than by a commit, the lowest epoch first.
@@ -56,7 +69,7 @@ impl Dag {
             gid,
             own,
             nodes: BTreeMap::new(),
-            claimed: BTreeMap::new(),
+            claims: Claims::default(),
             children: BTreeMap::new(),
             roots: BTreeSet::new(),
             supports: Supports::default(),
@@ -68,20 +81,36 @@ impl Dag {
     /// one, its committer's signature.
     ///
     /// The result is the same in any order: who knows more of a state is right, of two who know as much
-    /// without having been in it the lesser. A state that this device was welcomed into has no parent of its own knowledge, and hangs
-    /// where a claim says. One that was not merged and names no parent says nothing.
-    pub fn insert(&mut self, mut node: Node) {
-        let sid = node.sid;
+    /// without having been in it the lesser. A state that this device was welcomed into has no parent of
+    /// its own knowledge, and hangs where a claim says. One that was not merged and names no parent says
+    /// nothing.
+    pub fn insert(&mut self, node: Node) -> Inserted {
         if node.parent.is_none() && !node.held.is_merged() {
-            return;
+            return Inserted::Nothing;
         }
-        let before = self.parent_id(&sid);
-        if node.held == Held::Claimed
-            && let Some(parent) = node.parent
-        {
-            let least = self.claimed.entry(sid).or_insert(parent);
-            *least = parent.min(*least);
+        let (sid, before) = (node.sid, self.parent_id(&node.sid));
+        let inserted = match node.parent {
+            Some(parent) if node.held == Held::Claimed => self.hear(node, parent),
+            _ => self.learn(node),
+        };
+        self.hang(sid, before);
+        inserted
+    }
+
+    fn hear(&mut self, node: Node, parent: StateId) -> Inserted {
+        if self.known_parent(&node.sid).is_some() {
+            return Inserted::Nothing;
         }
+        let claimed = |sid: &&StateId| self.claims.parent(sid).is_some();
+        let siblings = self.children.get(&parent).into_iter().flatten().filter(claimed).count();
+        if !self.claims.insert(node.sid, parent, siblings < MAX_CLAIMED_CHILDREN) {
+            return Inserted::TooMany;
+        }
+        self.learn(node)
+    }
+
+    fn learn(&mut self, mut node: Node) -> Inserted {
+        let sid = node.sid;
         if node.parent.is_none() {
             self.roots.insert((node.epoch, sid));
         }
@@ -101,7 +130,10 @@ impl Dag {
                 self.nodes.insert(sid, node);
             }
         }
-        self.hang(sid, before);
+        if self.known_parent(&sid).is_some() {
+            self.claims.settle(&sid);
+        }
+        Inserted::Kept
     }
 
     fn hang(&mut self, sid: StateId, before: Option<StateId>) {
@@ -110,6 +142,9 @@ impl Dag {
             && let Some(siblings) = self.children.get_mut(&old)
         {
             siblings.remove(&sid);
+            if siblings.is_empty() {
+                self.children.remove(&old);
+            }
         }
         if let Some(parent) = after {
             self.children.entry(parent).or_default().insert(sid);
@@ -162,6 +197,11 @@ impl Dag {
         (parent.epoch.checked_add(1) == Some(child.epoch)).then_some(parent)
     }
 
+    /// The same for what votes are counted by: nothing where claims contradict each other.
+    pub fn undisputed_parent(&self, sid: &StateId) -> Option<&Node> {
+        self.parent(sid).filter(|_| !self.claims.disputed(sid))
+    }
+
     /// The states that commits made in this one lead to, by id.
     pub fn children<'a>(&'a self, parent: &StateId) -> impl Iterator<Item = &'a Node> + use<'a> {
         let epoch = self.nodes.get(parent).and_then(|parent| parent.epoch.checked_add(1));
@@ -169,7 +209,7 @@ impl Dag {
         children.filter_map(|sid| self.nodes.get(sid)).filter(move |child| Some(child.epoch) == epoch)
     }
 
-    /// Whether a state is `top` or comes after it.
+    /// Whether a state is `top` or, undisputedly, comes after it.
     pub fn is_below(&self, sid: &StateId, top: &StateId) -> bool {
         self.spans().is_below(sid, top)
     }
@@ -189,8 +229,12 @@ impl Dag {
     }
 
     fn parent_id(&self, sid: &StateId) -> Option<StateId> {
-        let own_knowledge = self.nodes.get(sid).filter(|node| node.held.is_checked());
-        own_knowledge.and_then(|node| node.parent).or_else(|| self.claimed.get(sid).copied())
+        self.known_parent(sid).or_else(|| self.claims.parent(sid))
+    }
+
+    /// The parent that this device itself checked a commit in.
+    fn known_parent(&self, sid: &StateId) -> Option<StateId> {
+        self.nodes.get(sid).filter(|node| node.held.is_checked()).and_then(|node| node.parent)
     }
 
     fn spans(&self) -> &Spans {

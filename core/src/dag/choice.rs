@@ -17,7 +17,8 @@
 //! any number alone.
 //!
 //! Lines 1 and 2 also choose children that this device cannot enter; line 3 never does, for there a
-//! hostile committer's word alone would be enough.
+//! hostile committer's word alone would be enough. Of a state that several claims hang below different
+//! parents, votes count for neither: no claim moves votes from where another one counted them.
 //!
 //! Members who know the same and merged the same children choose the same. A commit that removes this
 //! device is one that it cannot enter: it keeps its own vote, and a removed administrator who takes

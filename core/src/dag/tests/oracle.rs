@@ -41,7 +41,7 @@ pub(super) fn is_below(dag: &Dag, sid: &StateId, top: &StateId) -> bool {
         if node.sid == *top {
             return true;
         }
-        at = dag.parent(&node.sid);
+        at = dag.undisputed_parent(&node.sid);
     }
     false
 }

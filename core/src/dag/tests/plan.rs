@@ -70,7 +70,9 @@ impl Made {
 
 pub(super) fn assemble(nodes: &[Node], supports: &[Support]) -> Dag {
     let mut dag = Dag::new(GID, device(0, 0));
-    nodes.iter().cloned().for_each(|node| dag.insert(node));
+    nodes.iter().cloned().for_each(|node| {
+        dag.insert(node);
+    });
     supports.iter().for_each(|support| {
         dag.support(*support);
     });
