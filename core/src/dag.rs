@@ -111,6 +111,9 @@ impl Dag {
 
     fn learn(&mut self, mut node: Node) -> Inserted {
         let sid = node.sid;
+        if node.held.is_checked() {
+            self.supports.meet(node.roster.devices());
+        }
         if node.parent.is_none() {
             self.roots.insert((node.epoch, sid));
         }
@@ -164,8 +167,9 @@ impl Dag {
         self.supports.insert(support)
     }
 
-    /// Takes in a proof whose signatures were checked; whether its device had a vote until now.
-    pub fn convict(&mut self, proof: Equivocation) -> bool {
+    /// Takes in a proof whose signatures were checked. [`Heard::Equivocation`] if it is the first against
+    /// its device, which has no vote from now on.
+    pub fn convict(&mut self, proof: Equivocation) -> Heard {
         self.supports.convict(proof)
     }
 

@@ -134,7 +134,7 @@ impl Network {
             new |= member.dag.support(heard) == crate::dag::Heard::Latest;
         }
         for proof in proofs {
-            new |= member.dag.convict(proof);
+            new |= member.dag.convict(proof) == crate::dag::Heard::Equivocation;
         }
         if new {
             member.decide();
