@@ -55,8 +55,8 @@ pub struct Dag {
     claims: Claims,
     /// By parent, whether that is known or not.
     children: BTreeMap<StateId, BTreeSet<StateId>>,
-    /// States that this device entered other than by a commit, the lowest epoch first.
-    roots: BTreeSet<(u64, StateId)>,
+    /// States that this device entered other than by a commit, and which of its entries each was.
+    roots: BTreeMap<StateId, u64>,
     supports: Supports,
     /// Who lies below whom; emptied by whatever changes it.
     spans: OnceLock<Spans>,
@@ -71,28 +71,39 @@ impl Dag {
             nodes: BTreeMap::new(),
             claims: Claims::default(),
             children: BTreeMap::new(),
-            roots: BTreeSet::new(),
+            roots: BTreeMap::new(),
             supports: Supports::default(),
             spans: OnceLock::new(),
         }
+    }
+
+    /// Takes in a state that this device created the group with or was welcomed into.
+    ///
+    /// `nth` is the caller's count of such entries: it rises with each and is stored with the state. The
+    /// way to the head begins at the oldest entry, not at the lowest epoch, for the epoch of a Welcome is
+    /// whatever its maker wrote there. The state has no parent of this device's own knowledge unless its
+    /// commit was checked, too; until then it hangs where a claim says. One that this device was not in
+    /// says nothing.
+    pub fn enter(&mut self, node: Node, nth: u64) -> Inserted {
+        if !node.held.is_merged() {
+            return Inserted::Nothing;
+        }
+        let (sid, before) = (node.sid, self.parent_id(&node.sid));
+        self.roots.entry(sid).and_modify(|first| *first = nth.min(*first)).or_insert(nth);
+        let inserted = self.learn(node);
+        self.hang(sid, before);
+        inserted
     }
 
     /// Takes in a state whose commit was checked as far as [`Node::held`] says; of a [`Held::Claimed`]
     /// one, its committer's signature.
     ///
     /// The result is the same in any order: who knows more of a state is right, of two who know as much
-    /// without having been in it the lesser. A state that this device was welcomed into has no parent of
-    /// its own knowledge, and hangs where a claim says. One that was not merged and names no parent says
-    /// nothing.
+    /// without having been in it the lesser. A state that names no parent says nothing here.
     pub fn insert(&mut self, node: Node) -> Inserted {
-        if node.parent.is_none() && !node.held.is_merged() {
-            return Inserted::Nothing;
-        }
+        let Some(parent) = node.parent else { return Inserted::Nothing };
         let (sid, before) = (node.sid, self.parent_id(&node.sid));
-        let inserted = match node.parent {
-            Some(parent) if node.held == Held::Claimed => self.hear(node, parent),
-            _ => self.learn(node),
-        };
+        let inserted = if node.held == Held::Claimed { self.hear(node, parent) } else { self.learn(node) };
         self.hang(sid, before);
         inserted
     }
@@ -113,9 +124,6 @@ impl Dag {
         let sid = node.sid;
         if node.held.is_checked() {
             self.supports.meet(node.roster.devices());
-        }
-        if node.parent.is_none() {
-            self.roots.insert((node.epoch, sid));
         }
         match self.nodes.get_mut(&sid) {
             Some(known) if outweighs(known, &node) => {

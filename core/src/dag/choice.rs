@@ -124,11 +124,13 @@ impl Votes {
 impl Dag {
     /// Where the group is; nothing while this device knows of no state that it was in.
     ///
-    /// The way leads from the oldest root, child by child. A further root was entered by a Welcome, after
-    /// commits that this device could not follow: it is taken where the members locked what it lies below,
-    /// or, while nothing is known to lead to it, where more of them support it than what excludes it.
+    /// The way leads from the root entered first, child by child. A further root was entered by a Welcome,
+    /// after commits that this device could not follow: it is taken where the members locked what it lies
+    /// below, or, while nothing is known to lead to it, where enough of them support it.
     pub fn head(&self) -> Option<Head> {
-        let mut roots = self.roots.iter().map(|(_, root)| *root);
+        let mut roots: Vec<_> = self.roots.iter().map(|(root, nth)| (*nth, *root)).collect();
+        roots.sort_unstable();
+        let mut roots = roots.into_iter().map(|(_, root)| root);
         let mut base = roots.next()?;
         let mut head = self.descend(base);
         for root in roots {
@@ -250,12 +252,15 @@ impl Dag {
     ///
     /// - The members locked a state that this device cannot enter: yes, if the new root lies below it.
     /// - The new root lies below a child that lost: no.
-    /// - Else nothing known leads to it. Accounts of the last roster vote, for the root or for states that
-    ///   cannot come before it, being of its epoch or a later one; Supports for earlier ones, or for
+    /// - Else nothing known leads to it. Of the other accounts of the last roster more than half have to
+    ///   support the root or what follows from it; or at least two of them, and more than support states
+    ///   that cannot come before it, being of its epoch or a later one. Supports for earlier ones, or for
     ///   states not known here, say nothing, so those who sleep have no veto. The device's own account
     ///   does not vote, for its Support only follows what is decided here.
     ///
-    /// A Welcome by one hostile member therefore captures nobody who knows where the others are.
+    /// Whoever made the Welcome has one vote of these and chose the epoch, which can silence those against
+    /// but add none in favour: one hostile member captures nobody. In a group of two there is no one else
+    /// to ask, and nobody else to lose.
     fn continues_at(&self, root: StateId, base: StateId, head: &Head) -> bool {
         let last = match head {
             Head::Beyond { wanted, .. } => return self.is_below(&root, wanted),
@@ -265,8 +270,9 @@ impl Dag {
             return false;
         }
         let (Some(last), Some(entered)) = (self.node(last), self.node(&root)) else { return false };
-        let (mut with, mut against) = (0, 0);
+        let (mut others, mut with, mut against) = (0, 0, 0);
         for (_, devices) in last.roster.voters().filter(|(_, devices)| !devices.contains(&&self.own)) {
+            others += WHOLE_VOTE;
             for sid in devices.iter().filter_map(|device| self.supports.latest(device)) {
                 let cannot_come_before = || self.node(sid).is_some_and(|node| node.epoch >= entered.epoch);
                 if self.is_below(sid, &root) {
@@ -276,7 +282,7 @@ impl Dag {
                 }
             }
         }
-        with > against
+        with * 2 > others || (with >= SETTLED_ACCOUNTS * WHOLE_VOTE && with > against)
     }
 }
 

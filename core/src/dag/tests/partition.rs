@@ -96,7 +96,7 @@ impl Network {
         let root = founding(devices.iter().map(|(a, d)| (account(*a), device(*a, *d))).collect());
         let member = |(a, d): &(usize, usize)| {
             let mut dag = Dag::new(GID, device(*a, *d));
-            dag.insert(root.clone());
+            dag.enter(root.clone(), 0);
             Member { account: account(*a), device: device(*a, *d), dag, counter: 0, head: None, flips: 0 }
         };
         let mut members: Vec<_> = devices.iter().map(member).collect();

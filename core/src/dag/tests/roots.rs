@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::story::{Story, account, commit, device, state};
 use crate::{
-    dag::{Class, Head, Held, Node, Roster},
+    dag::{Class, Dag, Head, Held, Inserted, Node, Roster},
     id::StateId,
 };
 
 #[test]
 fn a_dag_without_states_has_no_head() {
-    let dag = crate::dag::Dag::new(super::story::GID, device(0, 0));
+    let dag = Dag::new(super::story::GID, device(0, 0));
     assert_eq!(dag.head(), None);
 }
 
@@ -54,15 +54,65 @@ fn a_welcome_alone_convinces_nobody() {
 }
 
 #[test]
-fn one_vote_at_the_welcome_is_enough_when_nobody_is_elsewhere() {
-    let (mut group, _, welcome) = rejoined();
+fn two_votes_at_the_welcome_are_enough_when_nobody_is_elsewhere_and_one_is_not() {
+    let (mut group, own, welcome) = rejoined();
     let next = group.update(welcome, 1);
+    // Who made the Welcome.
     group.votes(1, next);
     // The others sleep, on a state that may lie before the Welcome's.
     let root = group.root;
     group.votes(2, root);
     group.votes(3, root);
+    assert_eq!(group.head(), own);
+    group.votes(2, welcome);
     assert_eq!(group.head(), Head::At(next));
+}
+
+#[test]
+fn in_a_group_of_two_the_other_one_is_enough() {
+    let mut group = Story::of(2);
+    let root = group.root;
+    let own = group.update(root, 0);
+    let welcome = group.welcome(30, 1, root);
+    assert_eq!(group.head(), Head::At(own));
+    group.votes(1, welcome);
+    assert_eq!(group.head(), Head::At(welcome));
+}
+
+#[test]
+fn the_epoch_of_a_welcome_is_no_reason_to_follow_it() {
+    let mut group = Story::of(5);
+    let root = group.root;
+    let own = group.update(root, 0);
+    // One that seems older than the group, and one that nobody's Support can be as late as.
+    for epoch in [1, u64::MAX - 1] {
+        let welcome = group.welcome(epoch, 1, root);
+        group.votes(1, welcome);
+        group.votes(2, own);
+        assert_eq!(group.head(), Head::At(own), "epoch {epoch}");
+    }
+}
+
+#[test]
+fn entries_are_in_the_order_of_their_numbers_however_they_come() {
+    let node = |number: usize, epoch| Node {
+        sid: state(number),
+        epoch,
+        ..Story::of(3).dag.node(&state(0)).unwrap().clone()
+    };
+    let entries = [(node(1, 90), 0), (node(2, 5), 1)];
+    for order in [[0, 1], [1, 0]] {
+        let mut dag = Dag::new(super::story::GID, device(0, 0));
+        for (entry, nth) in order.map(|which| entries[which].clone()) {
+            assert_eq!(dag.enter(entry.clone(), nth + 7), Inserted::Kept);
+            assert_eq!(dag.enter(entry, nth), Inserted::Kept, "the first time counts");
+        }
+        assert_eq!(dag.head(), Some(Head::At(state(1))));
+    }
+    let mut dag = Dag::new(super::story::GID, device(0, 0));
+    assert_eq!(dag.enter(Node { held: Held::Opaque, ..node(1, 1) }, 0), Inserted::Nothing);
+    assert_eq!(dag.insert(node(1, 1)), Inserted::Nothing, "no commit");
+    assert_eq!(dag.head(), None);
 }
 
 #[test]
@@ -152,7 +202,7 @@ fn a_welcome_that_a_claim_hangs_somewhere_takes_no_votes_away_and_convicts_nobod
     claim.class = Class::Removal;
     let mut story = Story::of(4);
     story.dag.insert(group.dag.node(&update).unwrap().clone());
-    story.dag.insert(claim.clone());
+    story.dag.enter(claim.clone(), 1);
     story.dag.insert(Node { parent: Some(root), held: Held::Claimed, ..claim });
     assert_eq!(story.dag.votes(story.dag.node(&root).unwrap()).voters, 4);
     assert!(story.dag.double_committers().is_empty());
