@@ -3,29 +3,37 @@
 //! Every account of the parent has one vote, shared by its devices; a vote is for the child at or below
 //! which a device's latest Support lies. Of rival children
 //!
-//! 1. the one with more than half of all votes wins (*majority lock*);
+//! 1. the one with more than half of the votes of all accounts wins; else the one with more than half of
+//!    the votes of those that may vote, being removed by none of the children (*majority lock*);
 //! 2. else the one that at least two accounts support with at least [`SETTLED_COMMITS`] commits behind
 //!    them, if these votes alone are more than all votes for its rivals (*settled lock*): where most
 //!    members sleep there is no majority, and a commit that was held back must not undo what the
 //!    others built meanwhile;
-//! 3. else, of those that this device merged, the first by class, then by the committer's rank in the
-//!    parent, then by commit id.
+//! 3. else, of those that this device merged in this parent, the first by class, then by the committer's
+//!    rank in the parent, then by commit id.
 //!
 //! At most one child satisfies each line. A further Support for the winner never makes a rival win:
 //! that is why line 2 counts against a child only what its rivals have, not its own fresh votes.
-//! Nobody votes on their own removal. How many commits a branch has never counts: a member could make
-//! any number alone.
+//! Nobody votes on their own removal, but for the first half of line 1: a removal that was held back, or
+//! that a removed administrator makes of everyone else in an old state, takes votes away there, and what
+//! more than half of all accounts support is not to be undone by that. Nor does this half depend on which
+//! children a device merged. How many commits a branch has never counts: a member could make any number
+//! alone.
 //!
 //! Lines 1 and 2 also choose children that this device cannot enter; line 3 never does, for there a
-//! hostile committer's word alone would be enough. Of a state that several claims hang below different
-//! parents, votes count for neither: no claim moves votes from where another one counted them.
+//! hostile committer's word alone would be enough. A state that it was welcomed into is no child by line 3
+//! of where a claim hangs it. Of a state that several claims hang below different parents, votes count for
+//! neither: no claim moves votes from where another one counted them.
 //!
 //! Members who know the same and merged the same children choose the same. A commit that removes this
-//! device is one that it cannot enter: it keeps its own vote, and a removed administrator who takes
-//! everyone out of an old state gains nobody. The price is that who is removed may count other votes than
-//! the rest. For two who remove each other that is harmless, because the rest agree. Three who remove
-//! each other in a circle can part the rest, too: once in 15,000 simulated networks in which every
-//! fifth commit is a removal.
+//! device is one that it cannot enter: of such a one it counts only that its own account has no vote. So
+//! who is removed may still count other votes than the rest. For two who remove each other that is
+//! harmless, because the rest agree. Three who remove each other in a circle could part the rest, too.
+//!
+//! In 15,000 simulated networks in which every fifth commit is a removal, all members come to agree, or
+//! are on sides that removed each other (750 networks), after 2 rounds of talk (median), 5 (99 %), 9 (the
+//! longest). Without the first half of line 1 these are 767 networks, and 11 rounds; when the removed
+//! also counted their own votes, 1,125, and in one network members of one state differed.
 
 use std::collections::BTreeSet;
 
@@ -78,16 +86,20 @@ impl Head {
 pub struct Tally {
     /// The child.
     pub child: StateId,
-    /// All votes at or below it.
+    /// The votes at or below it of all accounts of the parent.
+    pub all: u64,
+    /// Those of accounts that may vote.
     pub votes: u64,
-    /// Those at least [`SETTLED_COMMITS`] commits below the parent.
+    /// Of these, those at least [`SETTLED_COMMITS`] commits below the parent.
     pub settled: u64,
 }
 
 /// The votes on the children of one state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Votes {
-    /// Accounts that may vote.
+    /// Accounts of the parent.
+    pub accounts: u64,
+    /// Those that may vote.
     pub voters: u64,
     /// The children, by id.
     pub tallies: Vec<Tally>,
@@ -99,13 +111,24 @@ impl Votes {
         self.majority().or_else(|| self.settled())
     }
 
-    /// The child with more than half of all votes.
+    /// The child with more than half of all accounts, else the one with more than half of those that may
+    /// vote.
     pub(super) fn majority(&self) -> Option<StateId> {
         if mutant::on(Mutant::MajorityLockOff) {
             return None;
         }
-        let all = self.voters * WHOLE_VOTE;
-        self.tallies.iter().find(|tally| tally.votes * 2 > all).map(|tally| tally.child)
+        self.majority_of_all().or_else(|| self.more_than_half(self.voters, |tally| tally.votes))
+    }
+
+    fn majority_of_all(&self) -> Option<StateId> {
+        if mutant::on(Mutant::MajorityOfAllOff) {
+            return None;
+        }
+        self.more_than_half(self.accounts, |tally| tally.all)
+    }
+
+    fn more_than_half(&self, accounts: u64, votes: impl Fn(&Tally) -> u64) -> Option<StateId> {
+        self.tallies.iter().find(|tally| votes(tally) * 2 > accounts * WHOLE_VOTE).map(|tally| tally.child)
     }
 
     /// The child whose settled votes outweigh its rivals.
@@ -162,19 +185,20 @@ impl Dag {
     pub fn votes(&self, parent: &Node) -> Votes {
         let spans = self.spans();
         let removed = self.voteless(parent);
-        let tally = |child: &Node| Tally { child: child.sid, votes: 0, settled: 0 };
-        let mut votes = Votes { voters: 0, tallies: self.children(&parent.sid).map(tally).collect() };
+        let tally = |child: &Node| Tally { child: child.sid, all: 0, votes: 0, settled: 0 };
+        let tallies = self.children(&parent.sid).map(tally).collect();
+        let mut votes = Votes { accounts: 0, voters: 0, tallies };
         for (account, devices) in parent.roster.voters() {
-            if removed.contains(account) {
-                continue;
-            }
-            votes.voters += 1;
+            let may_vote = !removed.contains(account);
+            votes.accounts += 1;
+            votes.voters += u64::from(may_vote);
             for sid in devices.iter().filter_map(|device| self.supports.latest(device)) {
                 let below = |tally: &&mut Tally| spans.is_below(sid, &tally.child);
                 if let Some(tally) = votes.tallies.iter_mut().find(below) {
                     let share = share(devices.len());
-                    tally.votes += share;
-                    tally.settled += if self.is_settled(sid, parent) { share } else { 0 };
+                    tally.all += share;
+                    tally.votes += if may_vote { share } else { 0 };
+                    tally.settled += if may_vote && self.is_settled(sid, parent) { share } else { 0 };
                 }
             }
         }
@@ -190,18 +214,25 @@ impl Dag {
     }
 
     /// Accounts that a child removes. Only children that this device merged count: a claim must not
-    /// take votes away. A second commit by the same committer takes none back: else who removed someone
-    /// could undo it with a commit made later.
+    /// take votes away. Of one that does not open here only what it means for the device's own account
+    /// counts: that it was removed is the reason why. A second commit by the same committer takes none
+    /// back: else who removed someone could undo it with a commit made later.
     fn voteless(&self, parent: &Node) -> BTreeSet<AccountId> {
         if mutant::on(Mutant::OwnRemovalVoteCounted) {
             return BTreeSet::new();
         }
+        let own = parent.roster.account_of(&self.own);
         let removals = self.children(&parent.sid).filter(|child| child.class == Class::Removal);
-        removals
-            .filter(|child| child.is_merged_in(&parent.sid))
-            .flat_map(|child| parent.roster.accounts().filter(|account| !child.roster.contains(account)))
-            .copied()
-            .collect()
+        let mut voteless = BTreeSet::new();
+        for child in removals.filter(|child| child.is_checked_in(&parent.sid)) {
+            let removed = parent.roster.accounts().filter(|account| !child.roster.contains(account));
+            if child.held.is_merged() {
+                voteless.extend(removed.copied());
+            } else if !mutant::on(Mutant::OwnRemovalHereVoteCounted) {
+                voteless.extend(removed.copied().filter(|account| Some(account) == own));
+            }
+        }
+        voteless
     }
 
     fn is_settled(&self, sid: &StateId, parent: &Node) -> bool {

@@ -100,7 +100,6 @@ impl Node {
     /// Whether this device was in the state, and knows itself that it follows from `parent`. A state that
     /// it was welcomed into may hang below one by hearsay alone: the claim must not lend it a place among
     /// the children that win without votes.
-
     pub(super) fn is_merged_in(&self, parent: &StateId) -> bool {
         self.held.is_merged() && self.is_checked_in(parent)
     }

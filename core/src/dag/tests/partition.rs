@@ -14,6 +14,7 @@ use super::story::{GID, account, commit, device, founding, state, support};
 use crate::{
     dag::{Class, Dag, Head, Held, Node},
     id::{AccountId, DeviceId, StateId},
+    mutant::{self, Mutant},
 };
 
 /// Enough seeds for every rare case, few enough for every run of the tests.
@@ -348,4 +349,8 @@ fn cut_networks_heal() {
 #[ignore = "prints a measurement"]
 fn many_cut_networks() {
     let _ = measure(15_000);
+    for mutant in [Mutant::MajorityOfAllOff, Mutant::OwnRemovalHereVoteCounted] {
+        println!("{mutant:?}:");
+        let _ = mutant::with(mutant, || measure(15_000));
+    }
 }

@@ -129,6 +129,8 @@ fn an_account_has_one_vote_and_one_child_at_most_is_locked() -> Checked {
             let votes = dag.votes(parent);
             let cast: u64 = votes.tallies.iter().map(|tally| tally.votes).sum();
             prop_assert!(cast <= votes.voters * WHOLE_VOTE);
+            let of_all: u64 = votes.tallies.iter().map(|tally| tally.all).sum();
+            prop_assert!(cast <= of_all && of_all <= votes.accounts * WHOLE_VOTE);
             let majorities = votes.tallies.iter().filter(|t| t.votes * 2 > votes.voters * WHOLE_VOTE);
             prop_assert!(majorities.count() <= 1);
             let settled = votes.tallies.iter().filter(|t| t.settled > cast - t.votes);
@@ -142,8 +144,11 @@ fn a_majority_wins() -> Checked {
     check(600, plans(), |plan| {
         let dag = plan.make().dag();
         for (parent, children) in forks(&dag) {
-            for child in children.into_iter().filter(|child| oracle::has_majority(&dag, parent, child)) {
-                prop_assert_eq!(dag.child(&parent.sid), Some(child.sid));
+            let of_all = |child: &&Node| oracle::has_majority_of_all(&dag, parent, child);
+            let of_voters = |child: &&Node| oracle::has_majority(&dag, parent, child);
+            let winner = children.iter().copied().find(of_all);
+            if let Some(winner) = winner.or_else(|| children.iter().copied().find(of_voters)) {
+                prop_assert_eq!(dag.child(&parent.sid), Some(winner.sid));
             }
         }
         Ok(())
@@ -183,7 +188,8 @@ fn without_votes_the_least_class_wins() -> Checked {
     })
 }
 
-/// Whoever a merged removal takes out may support what they like.
+/// Whoever a merged removal takes out may support what they like, unless with them more than half of all
+/// accounts do.
 fn nobody_votes_on_their_own_removal() -> Checked {
     check(400, (plans(), any::<Index>()), |(plan, choice)| {
         let dag = plan.make().dag();
@@ -194,7 +200,17 @@ fn nobody_votes_on_their_own_removal() -> Checked {
             for (_, device) in parent.roster.members().filter(|(account, _)| removed.contains(account)) {
                 swayed.support(support(*device, 100, wish.sid));
             }
-            prop_assert_eq!(swayed.child(&parent.sid), dag.child(&parent.sid));
+            let counted = |dag: &Dag| {
+                let votes = dag.votes(parent);
+                let tallies =
+                    votes.tallies.into_iter().map(|tally| (tally.child, tally.votes, tally.settled));
+                (votes.voters, tallies.collect::<Vec<_>>())
+            };
+            prop_assert_eq!(counted(&swayed), counted(&dag));
+            let by_all = |dag: &Dag| children.iter().any(|c| oracle::has_majority_of_all(dag, parent, c));
+            if !by_all(&swayed) && !by_all(&dag) {
+                prop_assert_eq!(swayed.child(&parent.sid), dag.child(&parent.sid));
+            }
         }
         Ok(())
     })
@@ -280,13 +296,15 @@ const PROPERTIES: &[(Property, &[Mutant])] = &[
         &[
             Mutant::TieBreakFlipped,
             Mutant::OwnRemovalVoteCounted,
+            Mutant::OwnRemovalHereVoteCounted,
             Mutant::MajorityLockOff,
+            Mutant::MajorityOfAllOff,
             Mutant::SkeletonClassTrusted,
             Mutant::SupportCountedPerDevice,
         ],
     ),
     (an_account_has_one_vote_and_one_child_at_most_is_locked, &[Mutant::SupportCountedPerDevice]),
-    (a_majority_wins, &[Mutant::MajorityLockOff]),
+    (a_majority_wins, &[Mutant::MajorityLockOff, Mutant::MajorityOfAllOff]),
     (history_is_settled, &[Mutant::SettledLockOff]),
     (without_votes_the_least_class_wins, &[Mutant::TieBreakFlipped, Mutant::SkeletonClassTrusted]),
     (nobody_votes_on_their_own_removal, &[Mutant::OwnRemovalVoteCounted]),
