@@ -10,6 +10,7 @@
 
 pub mod choice;
 pub mod graph;
+pub mod hearsay;
 pub mod node;
 pub mod roster;
 mod span;
@@ -25,6 +26,7 @@ use std::{
 };
 
 pub use choice::Head;
+use hearsay::{Claims, MAX_CLAIMED_CHILDREN};
 pub use node::{Class, Held, Node};
 pub use roster::Roster;
 use span::Spans;
@@ -32,18 +34,29 @@ pub use support::{Equivocation, Heard, Support, Supports};
 
 use crate::id::{AccountId, DeviceId, GroupId, StateId};
 
+/// What has become of a state that was told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is known here.
+    Kept,
+    /// It says nothing that is not known better.
+    Nothing,
+    /// As much is known by hearsay as is kept: [`hearsay::MAX_CLAIMS`] of the group,
+    /// [`hearsay::MAX_CLAIMED_CHILDREN`] below one state.
+    TooMany,
+}
+
 /// What one device knows of the states of one group.
 #[derive(Debug, Clone)]
 pub struct Dag {
     gid: GroupId,
     own: DeviceId,
     nodes: BTreeMap<StateId, Node>,
-    /// Where skeletons say that a state hangs: of several claims the least.
-    claimed: BTreeMap<StateId, StateId>,
+    claims: Claims,
     /// By parent, whether that is known or not.
     children: BTreeMap<StateId, BTreeSet<StateId>>,
-    /// States that this device entered other than by a commit, the lowest epoch first.
-    roots: BTreeSet<(u64, StateId)>,
+    /// States that this device entered other than by a commit, and which of its entries each was.
+    roots: BTreeMap<StateId, u64>,
     supports: Supports,
     /// Who lies below whom; emptied by whatever changes it.
     spans: OnceLock<Spans>,
@@ -56,44 +69,71 @@ impl Dag {
             gid,
             own,
             nodes: BTreeMap::new(),
-            claimed: BTreeMap::new(),
+            claims: Claims::default(),
             children: BTreeMap::new(),
-            roots: BTreeSet::new(),
+            roots: BTreeMap::new(),
             supports: Supports::default(),
             spans: OnceLock::new(),
         }
     }
 
+    /// Takes in a state that this device created the group with or was welcomed into.
+    ///
+    /// `nth` is the caller's count of such entries: it rises with each and is stored with the state. The
+    /// way to the head begins at the oldest entry, not at the lowest epoch, for the epoch of a Welcome is
+    /// whatever its maker wrote there. The state has no parent of this device's own knowledge unless its
+    /// commit was checked, too; until then it hangs where a claim says. One that this device was not in
+    /// says nothing.
+    pub fn enter(&mut self, node: Node, nth: u64) -> Inserted {
+        if !node.held.is_merged() {
+            return Inserted::Nothing;
+        }
+        let (sid, before) = (node.sid, self.parent_id(&node.sid));
+        self.roots.entry(sid).and_modify(|first| *first = nth.min(*first)).or_insert(nth);
+        let inserted = self.learn(node);
+        self.hang(sid, before);
+        inserted
+    }
+
     /// Takes in a state whose commit was checked as far as [`Node::held`] says; of a [`Held::Claimed`]
     /// one, its committer's signature.
     ///
-    /// The result is the same in any order: who knows more of a state is right, of two claims the lesser
-    /// stands. A state that this device was welcomed into has no parent of its own knowledge, and hangs
-    /// where a claim says. One that was not merged and names no parent says nothing.
-    pub fn insert(&mut self, mut node: Node) {
+    /// The result is the same in any order: who knows more of a state is right, of two who know as much
+    /// without having been in it the lesser. A state that names no parent says nothing here.
+    pub fn insert(&mut self, node: Node) -> Inserted {
+        let Some(parent) = node.parent else { return Inserted::Nothing };
+        let (sid, before) = (node.sid, self.parent_id(&node.sid));
+        let inserted = if node.held == Held::Claimed { self.hear(node, parent) } else { self.learn(node) };
+        self.hang(sid, before);
+        inserted
+    }
+
+    fn hear(&mut self, node: Node, parent: StateId) -> Inserted {
+        if self.known_parent(&node.sid).is_some() {
+            return Inserted::Nothing;
+        }
+        let claimed = |sid: &&StateId| self.claims.parent(sid).is_some();
+        let siblings = self.children.get(&parent).into_iter().flatten().filter(claimed).count();
+        if !self.claims.insert(node.sid, parent, siblings < MAX_CLAIMED_CHILDREN) {
+            return Inserted::TooMany;
+        }
+        self.learn(node)
+    }
+
+    fn learn(&mut self, mut node: Node) -> Inserted {
         let sid = node.sid;
-        if node.parent.is_none() && !node.held.is_merged() {
-            return;
-        }
-        let before = self.parent_id(&sid);
-        if node.held == Held::Claimed
-            && let Some(parent) = node.parent
-        {
-            let least = self.claimed.entry(sid).or_insert(parent);
-            *least = parent.min(*least);
-        }
-        if node.parent.is_none() {
-            self.roots.insert((node.epoch, sid));
+        if node.held.is_checked() {
+            self.supports.meet(node.roster.devices());
         }
         match self.nodes.get_mut(&sid) {
             Some(known) if outweighs(known, &node) => {
                 if node.held.is_checked() {
-                    known.parent = known.parent.or(node.parent);
+                    known.parent = least(known.parent, node.parent);
                 }
             }
             Some(known) => {
                 if known.held.is_checked() {
-                    node.parent = node.parent.or(known.parent);
+                    node.parent = least(known.parent, node.parent);
                 }
                 *known = node;
             }
@@ -101,7 +141,10 @@ impl Dag {
                 self.nodes.insert(sid, node);
             }
         }
-        self.hang(sid, before);
+        if self.known_parent(&sid).is_some() {
+            self.claims.settle(&sid);
+        }
+        Inserted::Kept
     }
 
     fn hang(&mut self, sid: StateId, before: Option<StateId>) {
@@ -110,6 +153,9 @@ impl Dag {
             && let Some(siblings) = self.children.get_mut(&old)
         {
             siblings.remove(&sid);
+            if siblings.is_empty() {
+                self.children.remove(&old);
+            }
         }
         if let Some(parent) = after {
             self.children.entry(parent).or_default().insert(sid);
@@ -129,8 +175,9 @@ impl Dag {
         self.supports.insert(support)
     }
 
-    /// Takes in a proof whose signatures were checked; whether its device had a vote until now.
-    pub fn convict(&mut self, proof: Equivocation) -> bool {
+    /// Takes in a proof whose signatures were checked. [`Heard::Equivocation`] if it is the first against
+    /// its device, which has no vote from now on.
+    pub fn convict(&mut self, proof: Equivocation) -> Heard {
         self.supports.convict(proof)
     }
 
@@ -162,6 +209,11 @@ impl Dag {
         (parent.epoch.checked_add(1) == Some(child.epoch)).then_some(parent)
     }
 
+    /// The same for what votes are counted by: nothing where claims contradict each other.
+    pub fn undisputed_parent(&self, sid: &StateId) -> Option<&Node> {
+        self.parent(sid).filter(|_| !self.claims.disputed(sid))
+    }
+
     /// The states that commits made in this one lead to, by id.
     pub fn children<'a>(&'a self, parent: &StateId) -> impl Iterator<Item = &'a Node> + use<'a> {
         let epoch = self.nodes.get(parent).and_then(|parent| parent.epoch.checked_add(1));
@@ -169,15 +221,15 @@ impl Dag {
         children.filter_map(|sid| self.nodes.get(sid)).filter(move |child| Some(child.epoch) == epoch)
     }
 
-    /// Whether a state is `top` or comes after it.
+    /// Whether a state is `top` or, undisputedly, comes after it.
     pub fn is_below(&self, sid: &StateId, top: &StateId) -> bool {
         self.spans().is_below(sid, top)
     }
 
     /// Accounts of whose devices one made two commits in one state, which no honest device does.
     pub fn double_committers(&self) -> BTreeSet<AccountId> {
-        let by_committer = self.nodes.values().filter(|node| node.held.is_checked()).filter_map(|node| {
-            let parent = self.parent(&node.sid)?;
+        let by_committer = self.nodes.values().filter_map(|node| {
+            let parent = self.parent(&node.sid).filter(|parent| node.is_checked_in(&parent.sid))?;
             Some((parent.sid, node.committer))
         });
         let mut seen = BTreeSet::new();
@@ -189,8 +241,12 @@ impl Dag {
     }
 
     fn parent_id(&self, sid: &StateId) -> Option<StateId> {
-        let own_knowledge = self.nodes.get(sid).filter(|node| node.held.is_checked());
-        own_knowledge.and_then(|node| node.parent).or_else(|| self.claimed.get(sid).copied())
+        self.known_parent(sid).or_else(|| self.claims.parent(sid))
+    }
+
+    /// The parent that this device itself checked a commit in.
+    fn known_parent(&self, sid: &StateId) -> Option<StateId> {
+        self.nodes.get(sid).filter(|node| node.held.is_checked()).and_then(|node| node.parent)
     }
 
     fn spans(&self) -> &Spans {
@@ -201,7 +257,15 @@ impl Dag {
 /// Whether what is known of a state stays as it is when `other` says something else.
 fn outweighs(known: &Node, other: &Node) -> bool {
     match known.held.knowledge().cmp(&other.held.knowledge()) {
-        std::cmp::Ordering::Equal => known.held.is_checked() || known.claim() <= other.claim(),
+        std::cmp::Ordering::Equal => known.held.is_merged() || known.claim() <= other.claim(),
         unequal => unequal.is_gt(),
+    }
+}
+
+/// The least parent named, if one was.
+fn least(one: Option<StateId>, other: Option<StateId>) -> Option<StateId> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -13,6 +13,10 @@ pub enum Mutant {
     OwnRemovalVoteCounted,
     /// A child that more than half of the accounts support has no advantage.
     MajorityLockOff,
+    /// More than half of all accounts are not asked before those that may vote.
+    MajorityOfAllOff,
+    /// A device that a commit removes counts its own vote on that.
+    OwnRemovalHereVoteCounted,
     /// A child with a long history that few but all active accounts support has no advantage.
     SettledLockOff,
     /// A child known only by hearsay wins by the class that it claims.

@@ -91,9 +91,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// An order of conflicting claims about one state, so that which one stands does not depend on which
+    /// An order of conflicting accounts of one state, so that which one stands does not depend on which
     /// came first.
     pub(super) fn claim(&self) -> impl Ord {
-        (self.parent, self.epoch, self.commit, self.committer, self.class)
+        (self.parent, self.epoch, self.commit, self.committer, self.class, &self.roster)
+    }
+
+    /// Whether this device was in the state, and knows itself that it follows from `parent`. A state that
+    /// it was welcomed into may hang below one by hearsay alone: the claim must not lend it a place among
+    /// the children that win without votes.
+    pub(super) fn is_merged_in(&self, parent: &StateId) -> bool {
+        self.held.is_merged() && self.is_checked_in(parent)
+    }
+
+    /// Whether this device itself checked the commit that leads from `parent` to the state.
+    pub(super) fn is_checked_in(&self, parent: &StateId) -> bool {
+        self.held.is_checked() && self.parent == Some(*parent)
     }
 }

@@ -8,7 +8,7 @@ use crate::id::{AccountId, DeviceId};
 pub const MAX_VOTING_DEVICES: usize = 8;
 
 /// The members of one state. Empty where they are not known.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Roster(BTreeMap<AccountId, BTreeSet<DeviceId>>);
 
 impl Roster {

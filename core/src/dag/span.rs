@@ -1,4 +1,5 @@
-//! Which states lie below which: one walk over the DAG, then two comparisons a question.
+//! Which states lie below which: one walk over the DAG, then two comparisons a question. Where claims
+//! contradict each other, a state lies below none.
 
 use std::collections::HashMap;
 
@@ -21,9 +22,10 @@ impl Spans {
     /// Numbers the states.
     pub(super) fn of(dag: &Dag) -> Self {
         let mut spans = HashMap::with_capacity(dag.nodes().len());
+        let is_top = |node: &Node| dag.undisputed_parent(&node.sid).is_none();
         // A stack of its own: chains are longer than the thread's is deep.
         let mut stack: Vec<(&Node, bool)> =
-            dag.nodes().filter(|node| dag.parent(&node.sid).is_none()).map(|top| (top, false)).collect();
+            dag.nodes().filter(|node| is_top(node)).map(|top| (top, false)).collect();
         let mut next = 0;
         while let Some((node, left)) = stack.pop() {
             if left {
@@ -33,7 +35,8 @@ impl Spans {
             spans.insert(node.sid, Span { first: next, end: next });
             next += 1;
             stack.push((node, true));
-            stack.extend(dag.children(&node.sid).map(|child| (child, false)));
+            let below = dag.children(&node.sid).filter(|child| !is_top(child));
+            stack.extend(below.map(|child| (child, false)));
         }
         Self(spans)
     }

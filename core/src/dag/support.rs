@@ -4,7 +4,7 @@
 //! repeats and delays change nothing. Who signs two states under one counter votes differently before
 //! different members; the two Supports together prove it to everyone, and the vote is lost for good.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 
@@ -15,6 +15,10 @@ use crate::{
 };
 
 const CONTEXT: &[u8] = b"spacepanda/support/1\0";
+
+/// Devices whose Supports are kept although they are in no state that was checked here. A Support may come
+/// before the state that its device is in; but anyone can make devices.
+pub const MAX_STRANGERS: usize = 1024;
 
 /// The signature is not the device's, or two Supports prove nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -108,6 +112,9 @@ pub enum Heard {
     /// The device supports two states at once; [`Supports::equivocation`] is the proof, to be stored and
     /// passed on.
     Equivocation,
+    /// Nothing: the device is in no roster known here, and [`MAX_STRANGERS`] such are heard already. It may
+    /// be told again once a state with the device is known.
+    TooMany,
 }
 
 /// The latest Support of each device, and who lost its vote.
@@ -119,16 +126,38 @@ pub enum Heard {
 pub struct Supports {
     latest: BTreeMap<DeviceId, Support>,
     equivocations: BTreeMap<DeviceId, Equivocation>,
+    /// Devices of all rosters known here.
+    members: BTreeSet<DeviceId>,
+    /// Other devices of which something is kept.
+    strangers: BTreeSet<DeviceId>,
 }
 
 impl Supports {
+    /// Learns who is in a state.
+    pub(super) fn meet<'a>(&mut self, devices: impl Iterator<Item = &'a DeviceId>) {
+        for device in devices {
+            if self.members.insert(*device) {
+                self.strangers.remove(device);
+            }
+        }
+    }
+
+    /// Whether something of a device may be kept.
+    fn admits(&mut self, device: DeviceId) -> bool {
+        let known = self.members.contains(&device) || self.strangers.contains(&device);
+        known || (self.strangers.len() < MAX_STRANGERS && self.strangers.insert(device))
+    }
+
     /// Takes in a Support whose signature was checked.
     pub(super) fn insert(&mut self, support: Support) -> Heard {
+        if !self.admits(support.device) {
+            return Heard::TooMany;
+        }
         match self.latest.get(&support.device) {
             Some(known) if known.counter > support.counter => Heard::Nothing,
             Some(known) if known.counter == support.counter => match Equivocation::new(*known, support) {
-                Ok(proof) if self.convict(proof) => Heard::Equivocation,
-                _ => Heard::Nothing,
+                Ok(proof) => self.convict(proof),
+                Err(InvalidSupport) => Heard::Nothing,
             },
             _ => {
                 self.latest.insert(support.device, support);
@@ -137,11 +166,17 @@ impl Supports {
         }
     }
 
-    /// Takes in a proof whose signatures were checked; whether it is the first against its device.
-    pub(super) fn convict(&mut self, proof: Equivocation) -> bool {
-        let new = !self.equivocations.contains_key(&proof.device());
-        self.equivocations.entry(proof.device()).or_insert(proof);
-        new
+    /// Takes in a proof whose signatures were checked; only the first against a device changes anything.
+    pub(super) fn convict(&mut self, proof: Equivocation) -> Heard {
+        let device = proof.device();
+        if self.equivocations.contains_key(&device) {
+            return Heard::Nothing;
+        }
+        if !self.admits(device) {
+            return Heard::TooMany;
+        }
+        self.equivocations.insert(device, proof);
+        Heard::Equivocation
     }
 
     /// What a device's vote is for, if it has one.

@@ -2,6 +2,7 @@
 
 mod choice;
 mod graph;
+mod hearsay;
 mod oracle;
 mod partition;
 mod plan;

@@ -92,7 +92,7 @@ impl Way {
     }
 }
 
-/// A state and those before it.
+/// A state and those that are undisputedly before it.
 fn up<'a>(dag: &'a Dag, sid: &StateId) -> impl Iterator<Item = &'a Node> + use<'a> {
-    std::iter::successors(dag.node(sid), |node| dag.parent(&node.sid))
+    std::iter::successors(dag.node(sid), |node| dag.undisputed_parent(&node.sid))
 }

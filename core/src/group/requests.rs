@@ -22,13 +22,17 @@ const PIECE_BYTES: usize = 160;
 /// What has become of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Waits for a commit; also one that acts on a state which is still to come.
+    /// Waits for a commit, or for the invite that it names.
     Open,
+    /// Its author may ask for it, but it acts on a standing that this head has not reached. Nobody can
+    /// commit it now. It becomes something else with a head that has, and [`Stale`](Self::Stale) with a
+    /// head that comes after the state it was made in.
+    Ahead,
     /// Acted on by the commit that led to this state.
     Included(StateId),
     /// What it asks for is so by another commit.
     Settled,
-    /// It acts on a standing that is no more.
+    /// It acts on a standing that is no more, or that never was.
     Stale,
     /// It may not be acted on.
     Rejected(Unauthorised),
@@ -107,10 +111,23 @@ impl Candidate {
     }
 }
 
-/// What has become of a request at a head. `included` is the state on the head's path whose commit acted
-/// on it, if one did.
-pub fn status(candidate: &Candidate, head: &Standing, included: Option<StateId>) -> Status {
-    if let Some(sid) = included {
+/// What the states on a head's path say of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Path {
+    /// The one whose commit acted on it, if one did.
+    pub included: Option<StateId>,
+    /// Whether one of them, or the head, is the state in which its author made it
+    /// ([`Event::seen_sid`](crate::event::Event::seen_sid)).
+    pub has_seen: bool,
+}
+
+/// What has become of a request at a head.
+///
+/// Who asks names the standing in the state they are in, so a request can lie ahead only of a head that
+/// does not come after that state: it is not known here yet, or on another branch, and the head may still
+/// get there. Where it is on the head's path, its author named what was not so.
+pub fn status(candidate: &Candidate, head: &Standing, path: Path) -> Status {
+    if let Some(sid) = path.included {
         return Status::Included(sid);
     }
     let Body::ChangeRequest { kind, target, .. } = &candidate.request.event.body else {
@@ -121,7 +138,9 @@ pub fn status(candidate: &Candidate, head: &Standing, included: Option<StateId>)
         return Status::Open;
     }
     let refusal = match act(&mut Plan::unchanged(head), head, candidate, proof.as_ref()) {
-        Ok(()) | Err(Unauthorised::Early) => return Status::Open,
+        Ok(()) => return Status::Open,
+        Err(Unauthorised::Early) if path.has_seen => return Status::Stale,
+        Err(Unauthorised::Early) => return Status::Ahead,
         Err(refusal) => refusal,
     };
     match (kind, refusal) {

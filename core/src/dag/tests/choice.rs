@@ -77,15 +77,79 @@ fn of_more_devices_than_vote_the_first_do() {
 }
 
 #[test]
-fn nobody_votes_on_their_own_removal() {
-    let mut group = Story::of(5);
+fn nobody_votes_on_their_own_removal_unless_more_than_half_of_all_do() {
+    let mut group = Story::of(6);
     let root = group.root;
-    let removal = group.removal(root, 0, &[2, 3, 4]);
-    let update = group.update(root, 4);
-    for removed in [2, 3, 4] {
+    let removal = group.removal(root, 0, &[3, 4, 5]);
+    let update = group.update(root, 5);
+    for removed in [3, 4, 5] {
         group.votes(removed, update);
+        assert_eq!(group.child(), removal, "after the vote of {removed}");
     }
-    assert_eq!(group.child(), removal);
+    // Of those who stay one in three.
+    group.votes(2, update);
+    assert_eq!(group.child(), update, "four of six");
+}
+
+#[test]
+fn a_removal_held_back_takes_no_votes_from_what_most_accounts_support() {
+    let mut group = Story::of(7);
+    let root = group.root;
+    let update = group.update(root, 1);
+    for voter in [1, 2, 3, 4] {
+        group.votes(voter, update);
+    }
+    // By one of those who slept, of two who built: without them two of five are left.
+    let _ = group.removal(root, 6, &[1, 2]);
+    group.votes(6, root);
+    assert_eq!(group.child(), update);
+}
+
+#[test]
+fn a_removed_admin_does_not_undo_its_removal_by_removing_everyone_else() {
+    let mut group = Story::of(4);
+    let root = group.root;
+    let removal = group.removal(root, 0, &[3]);
+    for voter in 0..3 {
+        group.votes(voter, removal);
+    }
+    let revenge = group.opaque(root, 3, &[0, 1, 2]);
+    group.votes(3, revenge);
+    assert_eq!(group.child(), removal, "with the votes of most");
+
+    // Of two, neither can hear more votes than the other's.
+    let mut group = Story::of(2);
+    let root = group.root;
+    let removal = group.removal(root, 0, &[1]);
+    let revenge = group.opaque(root, 1, &[0]);
+    group.votes(0, removal);
+    group.votes(1, revenge);
+    assert_eq!(group.child(), removal, "no vote is left, and it is the one that opens here");
+}
+
+#[test]
+fn who_is_removed_in_a_group_of_two_learns_it() {
+    let mut group = Story::of(2);
+    let root = group.root;
+    let update = group.update(root, 0);
+    group.votes(0, update);
+    let wanted = group.opaque(root, 1, &[0]);
+    assert_eq!(group.child(), update, "before anyone supports it");
+    group.votes(1, wanted);
+    assert_eq!(group.head(), Head::Beyond { last: root, wanted });
+    assert!(!group.dag.node(&wanted).unwrap().roster.contains(&account(0)));
+}
+
+#[test]
+fn a_commit_that_does_not_open_takes_the_vote_of_nobody_else() {
+    let mut group = Story::of(4);
+    let root = group.root;
+    let update = group.update(root, 1);
+    let _ = group.opaque(root, 2, &[0, 3]);
+    assert_eq!(group.dag.votes(group.dag.node(&root).unwrap()).voters, 3);
+    group.votes(1, update);
+    group.votes(3, update);
+    assert_eq!(group.child(), update);
 }
 
 /// Two accounts of seven built on an update while five slept; then a removal turns up that was made
@@ -202,9 +266,8 @@ fn a_second_commit_made_later_undoes_nothing() {
     }
 }
 
-/// Two admins remove each other, and so neither has a vote before the others; before itself each has,
-/// for nobody can enter a state that it is removed from. The others agree, and once their votes are a
-/// majority even with its own, so does who lost.
+/// Two admins remove each other, and so neither has a vote, before the others as before itself. The others
+/// agree, and with a majority of their votes so does who lost.
 #[test]
 fn two_admins_remove_each_other() {
     let mut others = Story::of(5);
@@ -224,7 +287,8 @@ fn two_admins_remove_each_other() {
     let (own, wanted) = (loser.removal(root, 0, &[1]), loser.opaque(root, 1, &[0]));
     loser.votes(0, own);
     assert_eq!(loser.head(), Head::At(own), "as long as it hears of no votes");
-    for voter in 2..5 {
+    assert_eq!(loser.dag.votes(loser.dag.node(&root).unwrap()).voters, 3);
+    for voter in 2..4 {
         loser.votes(voter, wanted);
     }
     assert_eq!(loser.head(), Head::Beyond { last: root, wanted });

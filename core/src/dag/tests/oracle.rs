@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::BTreeSet};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    dag::{Class, Dag, Node},
+    dag::{Class, Dag, Held, Node},
     id::{AccountId, DeviceId, StateId},
 };
 
@@ -41,7 +41,7 @@ pub(super) fn is_below(dag: &Dag, sid: &StateId, top: &StateId) -> bool {
         if node.sid == *top {
             return true;
         }
-        at = dag.parent(&node.sid);
+        at = dag.undisputed_parent(&node.sid);
     }
     false
 }
@@ -50,21 +50,36 @@ pub(super) fn children<'a>(dag: &'a Dag, parent: &Node) -> Vec<&'a Node> {
     dag.nodes().filter(|node| dag.parent(&node.sid).is_some_and(|up| up.sid == parent.sid)).collect()
 }
 
-/// Accounts that a merged removal takes out.
+/// Whether this device entered the child by a commit made in the parent, not by a Welcome that a claim
+/// hangs there.
+fn merged_in(child: &Node, parent: &Node) -> bool {
+    child.held.is_merged() && child.parent == Some(parent.sid)
+}
+
+/// Accounts that a merged removal takes out, and account 0, whose device knows all this, where one that it
+/// only checked does.
 pub(super) fn removed(dag: &Dag, parent: &Node) -> BTreeSet<AccountId> {
     let mut removed = BTreeSet::new();
     for child in children(dag, parent) {
-        if child.class == Class::Removal && child.held.is_merged() {
-            removed.extend(parent.roster.accounts().filter(|account| !child.roster.contains(account)));
+        let out = |account: &&AccountId| !child.roster.contains(account);
+        if child.class != Class::Removal || child.parent != Some(parent.sid) {
+            continue;
+        }
+        match child.held {
+            Held::Live | Held::Pruned => removed.extend(parent.roster.accounts().filter(out)),
+            Held::Opaque => {
+                let own = super::story::account(0);
+                removed.extend(parent.roster.accounts().filter(out).filter(|account| **account == own));
+            }
+            Held::Claimed => {}
         }
     }
     removed
 }
 
-/// Votes for a child: all, and those with eight commits behind them.
-fn weight(dag: &Dag, parent: &Node, child: &Node) -> (Fraction, Fraction) {
+/// Votes for a child: all, and those with eight commits behind them; but of some accounts.
+fn weight(dag: &Dag, parent: &Node, child: &Node, removed: &BTreeSet<AccountId>) -> (Fraction, Fraction) {
     let (mut all, mut settled) = (Fraction::default(), Fraction::default());
-    let removed = removed(dag, parent);
     for account in parent.roster.accounts().filter(|account| !removed.contains(account)) {
         let devices: Vec<&DeviceId> = parent
             .roster
@@ -89,16 +104,26 @@ fn weight(dag: &Dag, parent: &Node, child: &Node) -> (Fraction, Fraction) {
     (all, settled)
 }
 
+pub(super) fn has_majority_of_all(dag: &Dag, parent: &Node, child: &Node) -> bool {
+    has_majority_without(dag, parent, child, &BTreeSet::new())
+}
+
 pub(super) fn has_majority(dag: &Dag, parent: &Node, child: &Node) -> bool {
-    let voters = parent.roster.accounts().len() - removed(dag, parent).len();
-    let all = weight(dag, parent, child).0;
+    has_majority_without(dag, parent, child, &removed(dag, parent))
+}
+
+fn has_majority_without(dag: &Dag, parent: &Node, child: &Node, removed: &BTreeSet<AccountId>) -> bool {
+    let voters = parent.roster.accounts().len() - removed.len();
+    let all = weight(dag, parent, child, removed).0;
     all.plus(all).cmp(Fraction::of(voters, 1)).is_gt()
 }
 
-pub(super) fn is_settled(dag: &Dag, parent: &Node, child: &Node) -> bool {
+fn is_settled(dag: &Dag, parent: &Node, child: &Node) -> bool {
+    let removed = removed(dag, parent);
     let rivals = children(dag, parent).into_iter().filter(|other| other.sid != child.sid);
-    let rivals = rivals.map(|other| weight(dag, parent, other).0).fold(Fraction::default(), Fraction::plus);
-    let settled = weight(dag, parent, child).1;
+    let rivals =
+        rivals.map(|other| weight(dag, parent, other, &removed).0).fold(Fraction::default(), Fraction::plus);
+    let settled = weight(dag, parent, child, &removed).1;
     settled.cmp(Fraction::of(2, 1)).is_ge() && settled.cmp(rivals).is_gt()
 }
 
@@ -123,6 +148,9 @@ fn rank(dag: &Dag, parent: &Node, device: &DeviceId) -> Option<(usize, usize)> {
 pub(super) fn child(dag: &Dag, parent: &StateId) -> Option<StateId> {
     let parent = dag.node(parent)?;
     let children = children(dag, parent);
+    if let Some(locked) = children.iter().find(|child| has_majority_of_all(dag, parent, child)) {
+        return Some(locked.sid);
+    }
     if let Some(locked) = children.iter().find(|child| has_majority(dag, parent, child)) {
         return Some(locked.sid);
     }
@@ -130,9 +158,11 @@ pub(super) fn child(dag: &Dag, parent: &StateId) -> Option<StateId> {
         return Some(locked.sid);
     }
     let mut best = None;
-    for child in children.iter().filter(|child| child.held.is_merged()) {
+    for child in children.iter().filter(|child| merged_in(child, parent)) {
         let lesser_twin = children.iter().any(|other| {
-            other.held.is_checked() && other.committer == child.committer && other.commit < child.commit
+            (other.held.is_checked() && other.parent == Some(parent.sid))
+                && other.committer == child.committer
+                && other.commit < child.commit
         });
         let Some(rank) = rank(dag, parent, &child.committer).filter(|_| !lesser_twin) else { continue };
         let key = (child.class as u8, rank, child.commit);

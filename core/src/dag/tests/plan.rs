@@ -70,7 +70,15 @@ impl Made {
 
 pub(super) fn assemble(nodes: &[Node], supports: &[Support]) -> Dag {
     let mut dag = Dag::new(GID, device(0, 0));
-    nodes.iter().cloned().for_each(|node| dag.insert(node));
+    nodes.iter().cloned().for_each(|node| {
+        // Entered in the order of epochs, however late this device hears of it.
+        let nth = node.epoch;
+        if node.parent.is_none() {
+            dag.enter(node, nth)
+        } else {
+            dag.insert(node)
+        };
+    });
     supports.iter().for_each(|support| {
         dag.support(*support);
     });

@@ -49,19 +49,37 @@ fn shuffled<T: Clone>(things: &[T], order: &[u64]) -> Vec<T> {
     keyed.into_iter().map(|(thing, _)| thing).collect()
 }
 
-/// Two devices hear everything in different orders, then tell each other what they keep. Some states are
-/// heard of several times: as a claim that they hang elsewhere, or in a Welcome.
+/// Something else that is said of a state: which, where it hangs instead, by whom and how it is known.
+type Repeat = (Index, Index, Index, Held);
+
+fn repeats() -> impl Strategy<Value = Vec<Repeat>> {
+    let held = prop_oneof![Just(Held::Live), Just(Held::Opaque), Just(Held::Claimed)];
+    proptest::collection::vec((any::<Index>(), any::<Index>(), any::<Index>(), held), 0..8)
+}
+
+/// Adds what else is said: a claim that a state hangs elsewhere, a commit checked there that differs, or a
+/// Welcome into it.
+fn repeat(nodes: &mut Vec<Node>, repeats: Vec<Repeat>) {
+    let known = nodes.clone();
+    for (state, elsewhere, committer, held) in repeats {
+        let (node, parent) = (state.get(&known).clone(), elsewhere.get(&known));
+        let committer = committer.get(&known).committer;
+        nodes.push(match held {
+            Held::Live | Held::Pruned => Node { parent: None, held, ..node },
+            Held::Opaque if node.parent.is_none() => continue,
+            Held::Opaque | Held::Claimed => Node { parent: Some(parent.sid), committer, held, ..node },
+        });
+    }
+}
+
+/// Two devices hear everything in different orders, then tell each other what they keep. Of some states
+/// several things are said.
 fn order_does_not_matter() -> Checked {
     let orders = proptest::collection::vec(any::<u64>(), 48);
-    let repeats = proptest::collection::vec((any::<Index>(), any::<Index>(), any::<bool>()), 0..6);
-    check(400, (plans(), repeats, orders), |(plan, repeats, order)| {
+    check(400, (plans(), repeats(), orders), |(plan, repeats, order)| {
         let Made { mut nodes, supports } = plan.make();
         let sids: Vec<_> = nodes.iter().map(|node| node.sid).collect();
-        for (state, elsewhere, welcome) in repeats {
-            let (parent, held) =
-                if welcome { (None, Held::Live) } else { (Some(*elsewhere.get(&sids)), Held::Claimed) };
-            nodes.push(Node { parent, held, ..state.get(&nodes).clone() });
-        }
+        repeat(&mut nodes, repeats);
         let mut one = assemble(&nodes, &supports);
         let mut other = assemble(&shuffled(&nodes, &order), &shuffled(&supports, &order));
         let (ones, others) = (one.clone(), other.clone());
@@ -76,6 +94,7 @@ fn order_does_not_matter() -> Checked {
         prop_assert_eq!(one.nodes().collect::<Vec<_>>(), other.nodes().collect::<Vec<_>>());
         for sid in &sids {
             prop_assert_eq!(one.parent(sid), other.parent(sid));
+            prop_assert_eq!(one.undisputed_parent(sid), other.undisputed_parent(sid));
             prop_assert_eq!(one.child(sid), other.child(sid));
         }
         prop_assert_eq!(one.head(), other.head());
@@ -85,8 +104,11 @@ fn order_does_not_matter() -> Checked {
 }
 
 fn it_is_the_rule_as_written() -> Checked {
-    check(600, plans(), |plan| {
-        let dag = plan.make().dag();
+    check(600, (plans(), repeats()), |(plan, repeats)| {
+        let Made { mut nodes, supports } = plan.make();
+        // A commit that was checked was made by a member.
+        repeat(&mut nodes, repeats.into_iter().filter(|(.., held)| *held != Held::Opaque).collect());
+        let dag = assemble(&nodes, &supports);
         for node in dag.nodes() {
             prop_assert_eq!(dag.child(&node.sid), oracle::child(&dag, &node.sid));
             for other in dag.nodes() {
@@ -107,6 +129,8 @@ fn an_account_has_one_vote_and_one_child_at_most_is_locked() -> Checked {
             let votes = dag.votes(parent);
             let cast: u64 = votes.tallies.iter().map(|tally| tally.votes).sum();
             prop_assert!(cast <= votes.voters * WHOLE_VOTE);
+            let of_all: u64 = votes.tallies.iter().map(|tally| tally.all).sum();
+            prop_assert!(cast <= of_all && of_all <= votes.accounts * WHOLE_VOTE);
             let majorities = votes.tallies.iter().filter(|t| t.votes * 2 > votes.voters * WHOLE_VOTE);
             prop_assert!(majorities.count() <= 1);
             let settled = votes.tallies.iter().filter(|t| t.settled > cast - t.votes);
@@ -120,8 +144,11 @@ fn a_majority_wins() -> Checked {
     check(600, plans(), |plan| {
         let dag = plan.make().dag();
         for (parent, children) in forks(&dag) {
-            for child in children.into_iter().filter(|child| oracle::has_majority(&dag, parent, child)) {
-                prop_assert_eq!(dag.child(&parent.sid), Some(child.sid));
+            let of_all = |child: &&Node| oracle::has_majority_of_all(&dag, parent, child);
+            let of_voters = |child: &&Node| oracle::has_majority(&dag, parent, child);
+            let winner = children.iter().copied().find(of_all);
+            if let Some(winner) = winner.or_else(|| children.iter().copied().find(of_voters)) {
+                prop_assert_eq!(dag.child(&parent.sid), Some(winner.sid));
             }
         }
         Ok(())
@@ -161,7 +188,8 @@ fn without_votes_the_least_class_wins() -> Checked {
     })
 }
 
-/// Whoever a merged removal takes out may support what they like.
+/// Whoever a merged removal takes out may support what they like, unless with them more than half of all
+/// accounts do.
 fn nobody_votes_on_their_own_removal() -> Checked {
     check(400, (plans(), any::<Index>()), |(plan, choice)| {
         let dag = plan.make().dag();
@@ -172,7 +200,17 @@ fn nobody_votes_on_their_own_removal() -> Checked {
             for (_, device) in parent.roster.members().filter(|(account, _)| removed.contains(account)) {
                 swayed.support(support(*device, 100, wish.sid));
             }
-            prop_assert_eq!(swayed.child(&parent.sid), dag.child(&parent.sid));
+            let counted = |dag: &Dag| {
+                let votes = dag.votes(parent);
+                let tallies =
+                    votes.tallies.into_iter().map(|tally| (tally.child, tally.votes, tally.settled));
+                (votes.voters, tallies.collect::<Vec<_>>())
+            };
+            prop_assert_eq!(counted(&swayed), counted(&dag));
+            let by_all = |dag: &Dag| children.iter().any(|c| oracle::has_majority_of_all(dag, parent, c));
+            if !by_all(&swayed) && !by_all(&dag) {
+                prop_assert_eq!(swayed.child(&parent.sid), dag.child(&parent.sid));
+            }
         }
         Ok(())
     })
@@ -258,13 +296,15 @@ const PROPERTIES: &[(Property, &[Mutant])] = &[
         &[
             Mutant::TieBreakFlipped,
             Mutant::OwnRemovalVoteCounted,
+            Mutant::OwnRemovalHereVoteCounted,
             Mutant::MajorityLockOff,
+            Mutant::MajorityOfAllOff,
             Mutant::SkeletonClassTrusted,
             Mutant::SupportCountedPerDevice,
         ],
     ),
     (an_account_has_one_vote_and_one_child_at_most_is_locked, &[Mutant::SupportCountedPerDevice]),
-    (a_majority_wins, &[Mutant::MajorityLockOff]),
+    (a_majority_wins, &[Mutant::MajorityLockOff, Mutant::MajorityOfAllOff]),
     (history_is_settled, &[Mutant::SettledLockOff]),
     (without_votes_the_least_class_wins, &[Mutant::TieBreakFlipped, Mutant::SkeletonClassTrusted]),
     (nobody_votes_on_their_own_removal, &[Mutant::OwnRemovalVoteCounted]),

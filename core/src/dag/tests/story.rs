@@ -79,7 +79,7 @@ impl Story {
             held: Held::Live,
         };
         let mut dag = Dag::new(GID, device(0, 0));
-        dag.insert(root);
+        dag.enter(root, 0);
         Self { dag, root: state(0), states: 0, votes: 0 }
     }
 
@@ -115,17 +115,22 @@ impl Story {
     }
 
     pub(super) fn removal(&mut self, parent: StateId, by: usize, removed: &[usize]) -> StateId {
-        let node = self.node(parent, by, Class::Removal);
-        let removed: Vec<_> = removed.iter().map(|number| account(*number)).collect();
-        let stays = node.roster.members().filter(|(account, _)| !removed.contains(account));
-        let roster = Arc::new(stays.map(|(account, device)| (*account, *device)).collect());
-        self.add(Node { roster, ..node })
+        let node = self.removing(parent, by, removed);
+        self.add(node)
     }
 
     /// A removal of `removed` that this device only checked.
     pub(super) fn opaque(&mut self, parent: StateId, by: usize, removed: &[usize]) -> StateId {
-        let sid = self.removal(parent, by, removed);
-        self.demote(sid, Held::Opaque)
+        let node = self.removing(parent, by, removed);
+        self.add(Node { held: Held::Opaque, ..node })
+    }
+
+    fn removing(&mut self, parent: StateId, by: usize, removed: &[usize]) -> Node {
+        let node = self.node(parent, by, Class::Removal);
+        let removed: Vec<_> = removed.iter().map(|number| account(*number)).collect();
+        let stays = node.roster.members().filter(|(account, _)| !removed.contains(account));
+        let roster = Arc::new(stays.map(|(account, device)| (*account, *device)).collect());
+        Node { roster, ..node }
     }
 
     pub(super) fn claimed(&mut self, parent: StateId, by: usize, class: Class) -> StateId {
@@ -136,7 +141,9 @@ impl Story {
     /// A state that this device was welcomed into; nothing says after which.
     pub(super) fn welcome(&mut self, epoch: u64, by: usize, like: StateId) -> StateId {
         let node = self.node(like, by, Class::Change);
-        self.add(Node { parent: None, epoch, ..node })
+        let sid = node.sid;
+        self.dag.enter(Node { parent: None, epoch, ..node }, u64::try_from(self.states).unwrap());
+        sid
     }
 
     pub(super) fn chain(&mut self, parent: StateId, by: usize, commits: usize) -> Vec<StateId> {
@@ -168,20 +175,5 @@ impl Story {
 
     pub(super) fn head(&self) -> Head {
         self.dag.head().unwrap()
-    }
-
-    /// Takes a state back to what one knows who could not enter it.
-    fn demote(&mut self, sid: StateId, held: Held) -> StateId {
-        let (own, nodes) = (device(0, 0), self.dag.nodes().cloned().collect::<Vec<_>>());
-        let supports = self.dag.supports().all().copied().collect::<Vec<_>>();
-        self.dag = Dag::new(GID, own);
-        for node in nodes {
-            let held = if node.sid == sid { held } else { node.held };
-            self.dag.insert(Node { held, ..node });
-        }
-        supports.into_iter().for_each(|support| {
-            self.dag.support(support);
-        });
-        sid
     }
 }

@@ -1,10 +1,15 @@
 //! Signatures, counters and equivocation.
 
+use std::sync::Arc;
+
 use ed25519_dalek::SigningKey;
 
-use super::story::{GID, Story, device, state, support};
+use super::story::{GID, Story, account, device, state, support};
 use crate::{
-    dag::{Equivocation, Head, Heard, Support, support::InvalidSupport},
+    dag::{
+        Equivocation, Head, Heard, Support,
+        support::{InvalidSupport, MAX_STRANGERS},
+    },
     id::{DeviceId, GroupId},
 };
 
@@ -83,7 +88,34 @@ fn a_proof_takes_the_vote_also_where_only_later_supports_are_known() {
     assert_eq!(group.head(), Head::At(update));
     let voter = device(1, 0);
     let proof = Equivocation::new(support(voter, 0, update), support(voter, 0, rival)).unwrap();
-    assert!(group.dag.convict(proof));
-    assert!(!group.dag.convict(proof), "once is enough");
+    assert_eq!(group.dag.convict(proof), Heard::Equivocation);
+    assert_eq!(group.dag.convict(proof), Heard::Nothing, "once is enough");
     assert_eq!(group.head(), Head::At(rival));
+}
+
+#[test]
+fn few_strangers_are_heard_and_every_member_is() {
+    let mut group = Story::of(3);
+    let root = group.root;
+    let stranger = |number: usize| device(1000 + number, 0);
+    for number in 0..MAX_STRANGERS {
+        assert_eq!(group.dag.support(support(stranger(number), 1, root)), Heard::Latest);
+    }
+    let further = stranger(MAX_STRANGERS);
+    let proof = Equivocation::new(support(further, 1, root), support(further, 1, state(1))).unwrap();
+    assert_eq!(group.dag.support(support(further, 1, root)), Heard::TooMany);
+    assert_eq!(group.dag.convict(proof), Heard::TooMany);
+    assert_eq!(group.dag.supports().latest(&further), None);
+    assert_eq!(group.dag.support(support(stranger(0), 2, root)), Heard::Latest, "one heard before");
+    assert_eq!(group.dag.support(support(device(1, 0), 1, root)), Heard::Latest, "a member");
+
+    // The first of them turns out to be a member of a later state: there is room for another one.
+    let next = group.update(root, 1);
+    let mut joined = group.dag.node(&next).unwrap().clone();
+    let members = joined.roster.members().map(|(account, device)| (*account, *device));
+    joined.roster = Arc::new(members.chain([(account(1000), stranger(0))]).collect());
+    joined.sid = state(700);
+    group.dag.insert(joined);
+    assert_eq!(group.dag.supports().latest(&stranger(0)), Some(&root), "what it said stands");
+    assert_eq!(group.dag.support(support(further, 1, root)), Heard::Latest);
 }

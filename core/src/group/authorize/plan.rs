@@ -125,7 +125,7 @@ impl Plan {
                     return Err(Unauthorised::Proof);
                 }
                 let current = parent.policy.standing_of(target).map_or(0, |entry| entry.generation);
-                require_generation(*generation, current)?;
+                require_generation(*generation, current, || may_admit(parent, proof))?;
                 self.add(parent, leaf, proof)
             }
         }
@@ -143,12 +143,16 @@ impl Plan {
         if devices.iter().any(|device| self.removes.contains(device)) || self.changes_role_of(target) {
             return Err(Unauthorised::Duplicate);
         }
-        let role = member_role(parent, target, generation)?;
-        if by_other {
-            require(parent, author, Action::Remove { target: role })?;
-        } else if author.certificate.account != *target {
+        if !by_other && author.certificate.account != *target {
             return Err(Unauthorised::NotOwnRequest);
         }
+        // What role someone will have in another life is not known: at most, it is the least one.
+        let may_remove = |target: Role| match by_other {
+            true => require(parent, author, Action::Remove { target }),
+            false => Ok(()),
+        };
+        let role = member_role(parent, target, generation, || may_remove(Role::Member))?;
+        may_remove(role)?;
         self.policy = self.policy.with_removed(target, parent.epoch, by_other);
         self.require_owner(role)?;
         if !by_other {
@@ -171,14 +175,15 @@ impl Plan {
         if self.removed_accounts.contains(&account) || self.changes_role_of(&account) {
             return Err(Unauthorised::Duplicate);
         }
-        let role = member_role(parent, &account, generation)?;
+        let permitted = || require(parent, author, Action::SetRole { target: was, to });
+        let role = member_role(parent, &account, generation, permitted)?;
         let current = parent.policy.standing_of(&account).map_or(0, |entry| entry.role_changes);
-        require_generation(role_changes, current)?;
+        require_generation(role_changes, current, permitted)?;
         // On another branch the same number of changes may have led to another role.
         if role != was {
             return Err(Unauthorised::Stale);
         }
-        require(parent, author, Action::SetRole { target: role, to })?;
+        permitted()?;
         if to == role {
             return Err(Unauthorised::RoleUnchanged);
         }
@@ -216,13 +221,10 @@ impl Plan {
     }
 
     fn add(&mut self, parent: &Standing, leaf: &AddedLeaf, proof: &JoinProof) -> Result<(), Unauthorised> {
-        let inviter = author(parent, &proof.invite)?;
+        may_admit(parent, proof)?;
         let Body::Invite { invite, role, max_uses, epoch, .. } = &proof.invite.event.body else {
             return Err(Unauthorised::NotAnInvite);
         };
-        require(parent, inviter, Action::Invite { to: Role::Member })?;
-        require(parent, inviter, Action::Invite { to: *role }).map_err(|_| Unauthorised::RoleNotGranted)?;
-        proof.verify(&parent.gid)?;
         let (account, device) = (leaf.certificate.account, leaf.certificate.device);
         if self.added.contains(&device) {
             return Err(Unauthorised::Duplicate);
@@ -273,17 +275,39 @@ fn require(parent: &Standing, author: &RosterMember, action: Action) -> Result<(
     if role.is_some_and(|role| may(role, action)) { Ok(()) } else { Err(Unauthorised::NotPermitted) }
 }
 
-/// The role of a member in the life that a request acts on.
-fn member_role(parent: &Standing, target: &AccountId, generation: u64) -> Result<Role, Unauthorised> {
+/// Whether someone who may is the inviter, and the joiner has the invite's key.
+fn may_admit(parent: &Standing, proof: &JoinProof) -> Result<(), Unauthorised> {
+    let inviter = author(parent, &proof.invite)?;
+    let Body::Invite { role, .. } = &proof.invite.event.body else {
+        return Err(Unauthorised::NotAnInvite);
+    };
+    require(parent, inviter, Action::Invite { to: Role::Member })?;
+    require(parent, inviter, Action::Invite { to: *role }).map_err(|_| Unauthorised::RoleNotGranted)?;
+    proof.verify(&parent.gid)
+}
+
+/// The role of a member in the life that a request acts on. `permitted` as for [`require_generation`].
+fn member_role(
+    parent: &Standing,
+    target: &AccountId,
+    generation: u64,
+    permitted: impl Fn() -> Result<(), Unauthorised>,
+) -> Result<Role, Unauthorised> {
     let entry: &PolicyAccount = parent.policy.standing_of(target).ok_or(Unauthorised::TargetUnknown)?;
-    require_generation(generation, entry.generation)?;
+    require_generation(generation, entry.generation, permitted)?;
     entry.role.filter(|_| parent.devices_of(target).next().is_some()).ok_or(Unauthorised::Stale)
 }
 
-fn require_generation(named: u64, current: u64) -> Result<(), Unauthorised> {
+/// What is past is stale, whoever asks. What lies ahead is worth waiting for only where it is `permitted`:
+/// else anyone could have requests kept that nothing ever ends.
+fn require_generation(
+    named: u64,
+    current: u64,
+    permitted: impl Fn() -> Result<(), Unauthorised>,
+) -> Result<(), Unauthorised> {
     match named.cmp(&current) {
         std::cmp::Ordering::Less => Err(Unauthorised::Stale),
         std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(Unauthorised::Early),
+        std::cmp::Ordering::Greater => permitted().and(Err(Unauthorised::Early)),
     }
 }

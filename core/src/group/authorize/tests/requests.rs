@@ -9,14 +9,14 @@ use super::{
     roles::{ADMIN, MODERATOR, OTHER_ADMIN, OTHER_OWNER, PEOPLE, after, crowd, rejoin},
     *,
 };
-use crate::group::requests::{Batch, Candidate, Status, batch, status};
+use crate::group::requests::{Batch, Candidate, Path, Status, batch, status};
 
 fn plain(requests: &[&SignedEvent]) -> Vec<Candidate> {
     requests.iter().map(|request| Candidate::plain((*request).clone())).collect()
 }
 
 fn standing_of(request: &SignedEvent, head: &Standing) -> Status {
-    status(&Candidate::plain(request.clone()), head, None)
+    status(&Candidate::plain(request.clone()), head, Path::default())
 }
 
 fn brought(joiner: Device, server: Device, invite: Option<SignedEvent>) -> Candidate {
@@ -49,7 +49,8 @@ fn a_request_is_open_until_a_commit_acts_on_it() {
         assert_eq!(standing_of(request, &parent), Status::Open);
     }
     let sid = StateId([3; 32]);
-    let included = status(&Candidate::plain(removal.clone()), &parent, Some(sid));
+    let path = Path { included: Some(sid), has_seen: true };
+    let included = status(&Candidate::plain(removal.clone()), &parent, path);
     assert_eq!(included, Status::Included(sid));
     // On a head whose path does not have that commit it is open again.
     assert_eq!(standing_of(&removal, &parent), Status::Open);
@@ -71,12 +72,12 @@ fn what_others_brought_about_is_settled() {
     let mut fresh = parent;
     let carol = fresh.roster.iter_mut().find(|member| member.certificate.device == CAROL.id());
     carol.unwrap().encryption_key = [0; 32];
-    assert_eq!(status(&rejoining(CAROL), &fresh, None), Status::Settled);
+    assert_eq!(status(&rejoining(CAROL), &fresh, Path::default()), Status::Settled);
 
     let dave = RosterMember { leaf: 77, certificate: DAVE.certificate(), encryption_key: [1; 32] };
     fresh.roster.push(dave);
     fresh.policy = fresh.policy.with_added(DAVE.account_id(), Role::Member, INVITE).unwrap();
-    assert_eq!(status(&brought(DAVE, CAROL, Some(invite())), &fresh, None), Status::Settled);
+    assert_eq!(status(&brought(DAVE, CAROL, Some(invite())), &fresh, Path::default()), Status::Settled);
 }
 
 #[test]
@@ -96,20 +97,62 @@ fn what_can_no_longer_be_is_stale_or_rejected_with_its_reason() {
     assert_eq!(standing_of(&invite(), &parent), Status::Rejected(Unauthorised::NotARequest));
 
     let unusable = Candidate { leaf: None, ..brought(DAVE, CAROL, Some(invite())) };
-    assert_eq!(status(&unusable, &parent, None), Status::Rejected(Unauthorised::AddUnjustified));
+    assert_eq!(status(&unusable, &parent, Path::default()), Status::Rejected(Unauthorised::AddUnjustified));
     let single = OWNER.sign(invite_body(Role::Member, 0, EPOCH));
-    let used_up = status(&brought(DAVE, CAROL, Some(single)), &parent, None);
+    let used_up = status(&brought(DAVE, CAROL, Some(single)), &parent, Path::default());
     assert_eq!(used_up, Status::Rejected(Unauthorised::InviteUsedUp));
 }
 
 #[test]
-fn what_waits_for_another_state_or_invite_stays_open() {
+fn what_acts_on_a_standing_still_to_come_is_ahead_until_its_own_state_is_passed() {
     let parent = crowd();
-    let ahead = OWNER.sign(change(ChangeKind::Remove, CAROL, 1));
-    assert_eq!(standing_of(&ahead, &parent), Status::Open);
-    assert!(batch(plain(&[&ahead]), &parent, &BOB.id()).requests.is_empty());
+    let role = ChangeKind::Role { was: Role::Member, to: Role::Admin, role_changes: 1 };
+    let (add, leaf, _) = DAVE.is_brought_by(CAROL, &invite());
+    let Body::ChangeRequest { kind, target, .. } = add.event.body else { panic!("no request") };
+    let add = CAROL.sign(Body::ChangeRequest { kind, target, generation: 1 });
+    for ahead in [
+        Candidate::plain(OWNER.sign(change(ChangeKind::Remove, CAROL, 1))),
+        Candidate::plain(CAROL.sign(change(ChangeKind::Leave, CAROL, 1))),
+        Candidate::plain(OWNER.asks(role, CAROL)),
+        Candidate { request: add, leaf: Some(leaf), invite: Some(invite()) },
+    ] {
+        assert_eq!(status(&ahead, &parent, Path::default()), Status::Ahead);
+        let passed = Path { has_seen: true, ..Path::default() };
+        assert_eq!(status(&ahead, &parent, passed), Status::Stale);
+        assert!(batch(vec![ahead], &parent, &BOB.id()).requests.is_empty());
+    }
+
+    // Removed and back, she has the standing that the request names.
+    let mut returned = parent.clone();
+    let gone = returned.policy.with_removed(&CAROL.account_id(), 1, false);
+    returned.policy = gone.with_added(CAROL.account_id(), Role::Member, INVITE).unwrap();
+    let removal = OWNER.sign(change(ChangeKind::Remove, CAROL, 1));
+    assert_eq!(standing_of(&removal, &returned), Status::Open);
+}
+
+#[test]
+fn who_may_not_ask_does_not_wait_for_a_standing_to_come() {
+    let parent = crowd();
+    let to_admin = ChangeKind::Role { was: Role::Member, to: Role::Admin, role_changes: 7 };
+    let own_role = ChangeKind::Role { was: Role::Admin, to: Role::Owner, role_changes: 7 };
+    for (request, refusal) in [
+        (CAROL.sign(change(ChangeKind::Remove, BOB, 9)), Unauthorised::NotPermitted),
+        (OWNER.sign(change(ChangeKind::Leave, BOB, 9)), Unauthorised::NotOwnRequest),
+        (MODERATOR.asks(to_admin, CAROL), Unauthorised::NotPermitted),
+        (ADMIN.asks(own_role, ADMIN), Unauthorised::NotPermitted),
+    ] {
+        assert_eq!(standing_of(&request, &parent), Status::Rejected(refusal));
+    }
+    // A role in another life is not known, and the moderator may remove a simple member.
+    let removal = MODERATOR.sign(change(ChangeKind::Remove, OTHER_ADMIN, 9));
+    assert_eq!(standing_of(&removal, &parent), Status::Ahead);
+}
+
+#[test]
+fn what_waits_for_an_invite_stays_open() {
+    let parent = crowd();
     let unknown_invite = brought(DAVE, CAROL, None);
-    assert_eq!(status(&unknown_invite, &parent, None), Status::Open);
+    assert_eq!(status(&unknown_invite, &parent, Path::default()), Status::Open);
     assert!(batch(vec![unknown_invite], &parent, &BOB.id()).requests.is_empty());
 }
 
