@@ -16,6 +16,7 @@ mod join;
 mod ledger;
 mod log;
 mod person;
+mod rows;
 mod rules;
 mod scenario;
 mod seal;

@@ -21,7 +21,6 @@ use super::{
     schedule::Schedule,
     world::World,
 };
-use crate::mutant;
 
 /// The commands of a scenario's actors.
 pub type CommandOf<S> = <<S as Scenario>::Actor as Actor>::Command;
@@ -124,13 +123,11 @@ impl fmt::Display for Totals {
     }
 }
 
-/// Runs seeds on several threads, each seed on one, until one fails or all have run. A rule that is broken
-/// on this thread is broken on all of them.
+/// Runs seeds on several threads, each seed on one, until one fails or all have run.
 pub fn sweep<S: Scenario + Sync>(scenario: &S, seeds: Range<u64>, threads: usize) -> Totals {
     let started = Instant::now();
     let (next, failed, totals) = (AtomicU64::new(seeds.start), AtomicBool::new(false), Mutex::default());
-    let mutant = mutant::broken();
-    let work = || mutant::with_all(mutant, || {
+    let work = || {
         while !failed.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
@@ -143,7 +140,7 @@ pub fn sweep<S: Scenario + Sync>(scenario: &S, seeds: Range<u64>, threads: usize
             let totals: &Mutex<Totals> = &totals;
             totals.lock().unwrap_or_else(PoisonError::into_inner).add(report);
         }
-    });
+    };
     thread::scope(|scope| {
         for _ in 1..threads.max(1) {
             scope.spawn(work);

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use super::{
     actor::{Command, Cx, Member, Wish},
-    disk::{Disk, Membership, Outgoing},
+    disk::{Disk, Membership},
     ledger::{Output, is_removal},
     person::{GID, invite_body},
+    rows::Outgoing,
 };
 use crate::{
     event::{Body, ChangeKind, Event, SignedEvent, next_lamport},
     group::{authorize::Standing, engine::Engine},
-    id::{AccountId, ChannelId, InviteId},
+    id::{AccountId, ChannelId, EventId, InviteId},
     model::Role,
+    mutant::{self, Mutant},
     permission::{Action, may},
 };
 
@@ -86,15 +88,19 @@ impl<E: Engine> Member<E> {
     }
 
     /// Signs an event and stores it with everything that follows from it.
-    pub(super) fn accept(&mut self, number: Option<u64>, body: Body, cx: &mut Cx<'_, E>) -> Option<()> {
+    pub(super) fn accept(&mut self, number: Option<u64>, body: Body, cx: &mut Cx<'_, E>) -> Option<EventId> {
         let disk = cx.disk();
         let event = next_event(disk, body, disk.stand()?, cx.wall_ms())?;
         let key = &self.person(cx)?.key;
         let signed = Arc::new(SignedEvent::sign(key, event).ok()?);
         let (id, place, removal) = (signed.id, self.place, is_removal(&signed).then(|| Arc::clone(&signed)));
+        let unsure = !self.confirmed || cx.disk().stale;
+        if let Some(number) = number.filter(|_| mutant::on(Mutant::AcceptedBeforeStored)) {
+            cx.output(Output::Accepted { number, event: id, place });
+        }
         self.write(cx, "T1 accept", |disk| {
             let _ = disk.logs.take(signed, None);
-            disk.outbox.insert(id, Outgoing { sealed: None, custody: false });
+            disk.outbox.insert(id, Outgoing { sealed: None, custody: false, unsure });
             if let Some(number) = number {
                 disk.answered.insert(number, id);
             }
@@ -107,7 +113,7 @@ impl<E: Engine> Member<E> {
         if let Some(removal) = removal {
             cx.output(Output::Learned(removal));
         }
-        Some(())
+        Some(id)
     }
 }
 

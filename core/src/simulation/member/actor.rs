@@ -15,6 +15,7 @@ use crate::{
     group::{engine::Engine, rows::Rows},
     id::{DeviceId, EventId, FrameId, LogId, StateId},
     model::Role,
+    mutant,
     simulation::{Actor, Context, Interrupted, MemberId},
 };
 
@@ -78,8 +79,10 @@ pub struct Member<E: Engine> {
     pub(super) tips: BTreeMap<MemberId, (u64, Arc<Tip>)>,
     /// Whether a peer said that this device's newest Tip is what the disk says.
     pub(super) confirmed: bool,
-    /// Whether the disk is an old copy.
-    pub(super) stale: bool,
+    /// Since when this device does not find its way, by the monotonic clock, milliseconds.
+    pub(super) lost_since: Option<u64>,
+    /// When states were first told of that are not here.
+    pub(super) rumours: BTreeMap<StateId, u64>,
     /// What goes to the disk with the next write.
     pub(super) heard: BTreeMap<DeviceId, u64>,
     pub(super) acks: BTreeMap<DeviceId, BTreeMap<LogId, u64>>,
@@ -113,9 +116,21 @@ impl<E: Engine> Member<E> {
         cx.setup().person(self.place)
     }
 
+    /// One transaction, of which others are told soon.
+    pub(super) fn write<T>(
+        &mut self,
+        cx: &mut Cx<'_, E>,
+        step: &'static str,
+        change: impl FnOnce(&mut Disk) -> T,
+    ) -> Result<T, Interrupted> {
+        let written = self.write_quietly(cx, step, change);
+        self.news |= written.is_ok();
+        written
+    }
+
     /// One transaction; what was heard in the meantime goes along. After one that fails, memory may be ahead
     /// of the disk, and is emptied.
-    pub(super) fn write<T>(
+    pub(super) fn write_quietly<T>(
         &mut self,
         cx: &mut Cx<'_, E>,
         step: &'static str,
@@ -133,7 +148,6 @@ impl<E: Engine> Member<E> {
         if written.is_ok() {
             self.heard.clear();
             self.acks.clear();
-            self.news = true;
         } else {
             self.states.clear();
         }
@@ -160,6 +174,15 @@ impl<E: Engine> Member<E> {
         self.up.iter().filter(inside).copied().collect()
     }
 
+    /// Does something and all that follows from it, by the rules of this member.
+    fn act(&mut self, cx: &mut Cx<'_, E>, act: impl FnOnce(&mut Self, &mut Cx<'_, E>)) {
+        let broken = cx.setup().config.mutant_of(self.place);
+        mutant::with_all(broken, || {
+            act(self, cx);
+            self.settle(cx);
+        });
+    }
+
     /// Does everything that what happened makes due.
     fn settle(&mut self, cx: &mut Cx<'_, E>) {
         self.wall_ms = cx.wall_ms();
@@ -167,11 +190,14 @@ impl<E: Engine> Member<E> {
         if self.head_since.0 != head {
             self.head_since = (head, cx.monotonic_ms());
         }
+        let lost = cx.disk().membership == Membership::Inside && cx.disk().safe_at().is_none();
+        self.lost_since = lost.then(|| self.lost_since.unwrap_or(cx.monotonic_ms()));
         for _ in 0..MOST_ROUNDS {
             if cx.is_dead() {
                 return;
             }
-            let moved = self.give_up(cx) || self.support(cx) || self.prune(cx) || self.seal(cx) || self.commit(cx);
+            let moved =
+                self.give_up(cx) || self.support(cx) || self.prune(cx) || self.seal(cx) || self.commit(cx);
             if self.head_since.0 != cx.disk().at() {
                 self.head_since = (cx.disk().at(), cx.monotonic_ms());
             }
@@ -219,7 +245,8 @@ impl<E: Engine> Actor for Member<E> {
             heard_ms: BTreeMap::new(),
             tips: BTreeMap::new(),
             confirmed: false,
-            stale: false,
+            lost_since: None,
+            rumours: BTreeMap::new(),
             heard: BTreeMap::new(),
             acks: BTreeMap::new(),
             acks_ahead: None,
@@ -241,8 +268,7 @@ impl<E: Engine> Actor for Member<E> {
 
     fn up(&mut self, peer: MemberId, cx: &mut Cx<'_, E>) {
         self.up.insert(peer);
-        self.greet(peer, cx);
-        self.settle(cx);
+        self.act(cx, |member, cx| member.greet(peer, cx));
     }
 
     fn down(&mut self, peer: MemberId, _cx: &mut Cx<'_, E>) {
@@ -250,37 +276,34 @@ impl<E: Engine> Actor for Member<E> {
     }
 
     fn receive(&mut self, from: MemberId, message: Message, cx: &mut Cx<'_, E>) {
-        match message {
-            Message::Tip(tip, echo) => self.hear(from, &tip, echo, cx),
-            Message::Frame(bytes) => self.open_frame(bytes, cx),
-            Message::Commit(commit) => self.follow(commit, cx),
-            Message::Letter(letter) => self.read_letter(&letter, cx),
-        }
-        self.settle(cx);
+        self.act(cx, |member, cx| match message {
+            Message::Tip(tip, echo) => member.hear(from, &tip, &echo, cx),
+            Message::Frame(bytes) => member.open_frame(bytes, cx),
+            Message::Commit(commit) => member.follow(commit, cx),
+            Message::Letter(letter) => member.read_letter(&letter, cx),
+        });
     }
 
     fn wake(&mut self, timer: Timer, cx: &mut Cx<'_, E>) {
-        match timer {
+        self.act(cx, |member, cx| match timer {
             Timer::Tip => {
                 let (least, most) = TIP_EVERY_MS;
                 let delay_ms = cx.draw().within(&(least..=most));
                 cx.wake_in(delay_ms, Timer::Tip);
-                self.ask_to_join(cx);
-                self.tip_all(cx);
+                member.ask_to_join(cx);
+                member.tip_all(cx);
             }
             Timer::Soon => {
-                self.soon = false;
-                self.tip_all(cx);
+                member.soon = false;
+                member.tip_all(cx);
             }
-            Timer::Turn => self.turn_at = None,
-            Timer::Carry(peer) => self.carry(peer, cx),
-        }
-        self.settle(cx);
+            Timer::Turn => member.turn_at = None,
+            Timer::Carry(peer) => member.carry(peer, cx),
+        });
     }
 
     fn command(&mut self, command: Command, cx: &mut Cx<'_, E>) {
-        self.wish(&command, cx);
-        self.settle(cx);
+        self.act(cx, |member, cx| member.wish(&command, cx));
     }
 
     fn kind(message: &Message) -> &'static str {

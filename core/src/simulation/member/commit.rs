@@ -8,8 +8,9 @@ use std::{
 
 use super::{
     actor::{Cx, Member},
-    disk::{Adoption, Bundle, Disk},
+    disk::Disk,
     ledger::{Made, Output},
+    rows::{Adoption, Bundle},
     wire::{CommitFrame, JoinBundle, Message, Skeleton},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
         commit::{Change, Committed},
         engine::Engine,
         frame::Frame,
-        requests::{Batch, Candidate, Status, batch, status},
+        requests::{Batch, Candidate, Path, Status, batch, status},
     },
     id::{DeviceId, EventId, StateId},
     mutant::{self, Mutant},
@@ -65,7 +66,8 @@ impl<E: Engine> Member<E> {
                     on_path = rows.find(|(_, row)| row.included.contains(&request.id)).map(|(sid, _)| *sid);
                 }
                 let candidate = candidate_on::<E>(cx.disk(), request);
-                let status = status(&candidate, &row.standing, on_path);
+                let path = Path { included: on_path, has_seen: cx.disk().has_seen(&head, request) };
+                let status = status(&candidate, &row.standing, path);
                 all.push((candidate, status));
             }
         }
@@ -76,15 +78,14 @@ impl<E: Engine> Member<E> {
 
     /// Commits if there is something to commit and it is this device's turn; whether it did.
     pub(super) fn commit(&mut self, cx: &mut Cx<'_, E>) -> bool {
-        let Some(head) = cx.disk().at() else { return false };
+        let Some(head) = cx.disk().safe_at() else { return false };
         let ready = self.confirmed || mutant::on(Mutant::SealBeforeEcho);
-        if self.stale || !ready {
+        if !ready {
             return false;
         }
         let open = self.open_requests(cx);
-        let is_open = |(candidate, status): &(Candidate, Status)| {
-            (*status == Status::Open).then(|| candidate.clone())
-        };
+        let is_open =
+            |(candidate, status): &(Candidate, Status)| (*status == Status::Open).then(|| candidate.clone());
         let open: Vec<Candidate> = open.iter().filter_map(is_open).collect();
         let now_ms = cx.monotonic_ms();
         for candidate in &open {
@@ -269,10 +270,8 @@ pub(super) fn candidate_on<E: Engine>(disk: &Disk, request: &SignedEvent) -> Can
             ChangeKind::Remove | ChangeKind::Leave | ChangeKind::Role { .. } => None,
         };
         let checked = key_package.and_then(|bytes| E::check_key_package(bytes).ok());
-        candidate.leaf = checked.map(|checked| AddedLeaf {
-            certificate: checked.certificate,
-            key_package_hash: checked.hash,
-        });
+        candidate.leaf = checked
+            .map(|checked| AddedLeaf { certificate: checked.certificate, key_package_hash: checked.hash });
     }
     candidate
 }

@@ -12,23 +12,16 @@ use sha2::{Digest as _, Sha256};
 use super::{
     log::Logs,
     person::GID,
-    wire::{CommitFrame, JoinBundle, Skeleton},
+    rows::{Adoption, Bundle, OpenJoin, Outgoing, StateRow, StoredRows, stable_fingerprint},
+    wire::{CommitFrame, Skeleton},
 };
 use crate::{
-    dag::{Dag, Head, Held, Node, Roster, choice::WHOLE_VOTE, window::MIN_AGE},
+    dag::{Dag, Head, Held, Node, Roster, window::MIN_AGE},
     event::{Body, SignedEvent},
     group::{authorize::Standing, rows::RowChanges},
     id::{AccountId, DeviceId, EventId, FrameId, InviteId, LogId, StateId},
+    mutant::{self, Mutant},
 };
-
-/// The rows of one state, by key.
-pub(super) type StoredRows = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// Rows that messages change.
-const MESSAGE_ROWS: [&[u8]; 2] = [b"message-secrets", b"sp/send-counter"];
-
-/// A removal further back than this was decided.
-const MOST_UNDECIDED: usize = 16;
 
 /// Whether the device is in the group, as far as it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,72 +32,6 @@ pub enum Membership {
     Inside,
     /// Someone removed it, or it left.
     Gone,
-}
-
-/// A state whose commit was checked.
-#[derive(Clone)]
-pub struct StateRow {
-    /// Its secrets, while they are kept.
-    pub rows: Option<StoredRows>,
-    /// Who is in it.
-    pub standing: Arc<Standing>,
-    /// Names its frames; all zero where the secrets never were here.
-    pub env_tag: [u8; 16],
-    /// Whether this device made the commit.
-    pub own: bool,
-    /// When it came here, by the device's clock, milliseconds.
-    pub adopted_ms: u64,
-    /// Requests that its commit acted on.
-    pub included: Vec<EventId>,
-    /// The fingerprint of the rows that no message changes.
-    pub stable: [u8; 32],
-    /// The commit.
-    pub skeleton: Skeleton,
-}
-
-/// A state to be stored.
-pub(super) struct Adoption {
-    pub(super) skeleton: Skeleton,
-    pub(super) standing: Arc<Standing>,
-    pub(super) env_tag: [u8; 16],
-    /// None for a state that cannot be entered.
-    pub(super) rows: Option<Vec<(Vec<u8>, Vec<u8>)>>,
-    pub(super) included: Vec<EventId>,
-    pub(super) own: bool,
-    pub(super) at_ms: u64,
-}
-
-/// An event of this device that others lack.
-#[derive(Clone)]
-pub struct Outgoing {
-    /// The frame it was first sealed in, and the state that this was in.
-    pub sealed: Option<(StateId, Arc<[u8]>)>,
-    /// Whether another device said that it has it.
-    pub custody: bool,
-}
-
-/// A KeyPackage that a Welcome may use.
-#[derive(Clone)]
-pub struct OpenJoin {
-    /// SHA-256 of tls(KeyPackage).
-    pub hash: [u8; 32],
-    /// tls(KeyPackage)
-    pub key_package: Vec<u8>,
-    /// Its private keys.
-    pub rows: StoredRows,
-    /// Whether a Welcome came.
-    pub answered: bool,
-}
-
-/// A letter that waits for its commit to be safe, and for its addressee.
-#[derive(Clone)]
-pub struct Bundle {
-    /// Whom it is for.
-    pub to: DeviceId,
-    /// When the commit was made, by the monotonic clock, milliseconds.
-    pub made_ms: u64,
-    /// What it says.
-    pub bundle: JoinBundle,
 }
 
 /// All that survives a crash.
@@ -142,6 +69,12 @@ pub struct Disk {
     pub answered: BTreeMap<u64, EventId>,
     /// The counter of the newest Tip.
     pub counter: u64,
+    /// How often this device entered the group.
+    pub entries: u64,
+    /// Whether others know more of this device than its disk: then its leaf must not be used any more.
+    pub stale: bool,
+    /// The state that it entered with a leaf that may be used again.
+    pub fence: Option<StateId>,
     /// The highest counter of others' Tips.
     pub heard: BTreeMap<DeviceId, u64>,
     /// How far others have the logs.
@@ -181,6 +114,9 @@ impl Disk {
             outbox: BTreeMap::new(),
             answered: BTreeMap::new(),
             counter: 0,
+            entries: 0,
+            stale: false,
+            fence: None,
             heard: BTreeMap::new(),
             acks: BTreeMap::new(),
             join: None,
@@ -206,32 +142,31 @@ impl Disk {
         let sid = skeleton.sid;
         let rows: Option<StoredRows> = rows.map(|rows| rows.into_iter().collect());
         let held = if rows.is_some() { Held::Live } else { Held::Opaque };
-        if let Some(known) = self.states.get(&sid).filter(|known| known.rows.is_some() || held == Held::Opaque)
-        {
-            // Welcomed into a state that is here already.
-            let _ = known;
+        // Welcomed into a state that is here already.
+        if self.states.get(&sid).is_some_and(|known| known.rows.is_some() || held == Held::Opaque) {
             return;
         }
         let members = standing.roster.iter();
         let roster: Roster =
             members.map(|member| (member.certificate.account, member.certificate.device)).collect();
-        self.dag.insert(Node {
-            sid,
-            parent: skeleton.parent,
-            epoch: skeleton.epoch,
-            commit: skeleton.commit,
-            committer: skeleton.committer,
-            class: skeleton.class,
-            roster: Arc::new(roster),
-            held,
-        });
+        let node = node(&skeleton, roster, held);
+        let entry = skeleton.parent.is_none().then_some(self.entries + 1);
+        match entry {
+            Some(nth) => {
+                self.entries = nth;
+                self.dag.enter(node, nth);
+            }
+            None => {
+                self.dag.insert(node);
+            }
+        }
         if rows.is_some() {
             self.tags.insert(env_tag, sid);
             self.membership = Membership::Inside;
         }
         let stable = rows.as_ref().map_or([0; 32], stable_fingerprint);
         let row =
-            StateRow { rows, standing, env_tag, own, adopted_ms: at_ms, included, stable, skeleton };
+            StateRow { rows, standing, env_tag, own, adopted_ms: at_ms, entry, included, stable, skeleton };
         self.states.insert(sid, row);
         self.look();
     }
@@ -240,7 +175,8 @@ impl Disk {
     pub(super) fn look(&mut self) {
         self.version += 1;
         let before = self.stand();
-        self.head = self.dag.head();
+        let first = self.head.filter(|head| mutant::on(Mutant::FirstSeenWins) && self.is_cut_off(*head));
+        self.head = first.or_else(|| self.dag.head());
         self.known = self.fingerprint();
         let after = self.stand();
         if let (Some(before), Some(after)) = (before, after)
@@ -256,26 +192,28 @@ impl Disk {
         }
     }
 
-    /// Whether the others took this device out: by what its own rule says, or by the votes of all accounts
-    /// but its own, for nobody votes on their own removal.
+    /// Whether the others took this device out.
     fn is_removed(&self) -> bool {
-        let lacks_this = |node: &Node| node.held == Held::Opaque && !node.roster.devices().any(|it| *it == self.device);
-        if let Some(Head::Beyond { wanted, .. }) = self.head
-            && self.dag.node(&wanted).is_some_and(lacks_this)
-        {
-            return true;
-        }
-        let Some(stand) = self.stand() else { return false };
-        let way = self.way_to(&stand).filter_map(|sid| self.dag.node(&sid));
-        way.take(MOST_UNDECIDED).any(|parent| {
-            let goes = |sid: &StateId| self.dag.node(sid).is_some_and(lacks_this);
-            if !self.dag.children(&parent.sid).any(lacks_this) {
-                return false;
-            }
-            let votes = self.dag.votes(parent);
-            let others = votes.voters.saturating_sub(1) * WHOLE_VOTE;
-            votes.tallies.iter().any(|tally| goes(&tally.child) && tally.votes * 2 > others)
-        })
+        let Some(Head::Beyond { wanted, .. }) = self.head else { return false };
+        // What took it out before it came in again is past.
+        let entered = |sid: &StateId| self.states.get(sid).is_some_and(|row| row.entry.is_some());
+        let way = self.way_to(&wanted).take_while(|sid| !entered(sid));
+        way.filter_map(|sid| self.dag.node(&sid)).any(|node| self.takes_this_out(node))
+    }
+
+    /// Whether a commit, of those that were checked, removes this device.
+    pub fn takes_this_out(&self, node: &Node) -> bool {
+        node.held == Held::Opaque && !node.roster.devices().any(|device| *device == self.device)
+    }
+
+    /// Believes where a commit leads that is not here.
+    pub(super) fn believe(&mut self, skeleton: &Skeleton) {
+        self.dag.insert(node(skeleton, Roster::default(), Held::Claimed));
+    }
+
+    /// Whether the head would leave the branch that it is on.
+    fn is_cut_off(&self, head: Head) -> bool {
+        self.dag.head().is_none_or(|next| !self.dag.is_below(&next.stand(), &head.stand()))
     }
 
     fn fingerprint(&self) -> [u8; 32] {
@@ -284,7 +222,14 @@ impl Disk {
             let parent = self.dag.parent(&node.sid).map_or([0; 32], |parent| parent.sid.0);
             digest.update(node.sid.0);
             digest.update(parent);
-            digest.update([u8::from(node.held.is_merged()), u8::from(node.parent.is_none())]);
+            let knowledge = match node.held {
+                Held::Live | Held::Pruned => 2,
+                Held::Opaque => 1,
+                Held::Claimed => 0,
+            };
+            let entry = self.states.get(&node.sid).and_then(|row| row.entry).unwrap_or_default();
+            digest.update([knowledge, u8::from(node.parent.is_none())]);
+            digest.update(entry.to_be_bytes());
         }
         for support in self.dag.supports().all() {
             digest.update(support.device.0);
@@ -317,6 +262,12 @@ impl Disk {
         }
     }
 
+    /// The head, if the device may use its leaf there.
+    pub fn safe_at(&self) -> Option<StateId> {
+        let fenced = |sid: &StateId| self.fence.is_none_or(|fence| self.dag.is_below(sid, &fence));
+        self.at().filter(fenced).filter(|_| !self.stale)
+    }
+
     /// Who is in the state that the device stands on.
     pub fn standing(&self) -> Option<&Arc<Standing>> {
         self.states.get(&self.stand()?).map(|row| &row.standing)
@@ -333,6 +284,11 @@ impl Disk {
         rows.flat_map(|(sid, row)| row.included.iter().map(move |request| (*request, sid))).collect()
     }
 
+    /// Whether a state comes after the one that a request's author had seen.
+    pub fn has_seen(&self, head: &StateId, request: &SignedEvent) -> bool {
+        self.dag.is_below(head, &request.event.seen_sid)
+    }
+
     /// The requests that are here, whichever way they came.
     pub fn requests(&self) -> impl Iterator<Item = &SignedEvent> {
         let events = self.logs.requests().filter_map(|id| self.logs.event(id));
@@ -341,9 +297,9 @@ impl Disk {
 
     /// The invite of an id, if its event is here.
     pub fn invite(&self, wanted: &InviteId) -> Option<&SignedEvent> {
-        self.logs.events().find(|event| {
-            matches!(&event.event.body, Body::Invite { invite, .. } if invite == wanted)
-        })
+        self.logs
+            .events()
+            .find(|event| matches!(&event.event.body, Body::Invite { invite, .. } if invite == wanted))
     }
 
     /// The lowest epoch that has a state whose secrets are here.
@@ -377,6 +333,14 @@ impl Disk {
         }
     }
 
+    /// Puts another state's rows in the place of a state's: what must never happen.
+    pub(super) fn overwrite(&mut self, sid: &StateId, rows: Option<&Vec<(Vec<u8>, Vec<u8>)>>) {
+        let parent = self.states.get_mut(sid).and_then(|row| row.rows.as_mut());
+        if let (Some(parent), Some(rows)) = (parent, rows) {
+            parent.extend(rows.iter().cloned());
+        }
+    }
+
     /// Deletes the secrets of a state.
     pub(super) fn prune(&mut self, sid: &StateId, now_ms: u64) {
         self.dag.prune(sid);
@@ -391,18 +355,7 @@ impl Disk {
     }
 }
 
-/// The fingerprint of the rows that no message changes.
-pub(super) fn stable_fingerprint(rows: &StoredRows) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for (key, value) in rows.iter().filter(|(key, _)| !is_message_row(key)) {
-        digest.update((key.len() as u64).to_be_bytes());
-        digest.update(key);
-        digest.update((value.len() as u64).to_be_bytes());
-        digest.update(value);
-    }
-    digest.finalize().into()
-}
-
-fn is_message_row(key: &[u8]) -> bool {
-    MESSAGE_ROWS.iter().any(|row| key.windows(row.len()).any(|window| window == *row))
+fn node(skeleton: &Skeleton, roster: Roster, held: Held) -> Node {
+    let Skeleton { parent, sid, epoch, class, committer, commit, .. } = *skeleton;
+    Node { sid, parent, epoch, commit, committer, class, roster: Arc::new(roster), held }
 }

@@ -6,8 +6,8 @@ use spacepanda_proto::peer::v1::FrameKind;
 
 use super::{
     actor::{Cx, Member},
-    disk::Adoption,
     ledger::Output,
+    rows::Adoption,
     wire::{CommitFrame, Skeleton},
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         process::Processed,
     },
     id::{CommitId, StateId},
+    mutant::{self, Mutant},
 };
 
 /// Commits of unknown states that are kept.
@@ -72,8 +73,11 @@ impl<E: Engine> Member<E> {
             Err(CommitError::OwnCommit) => {
                 cx.output(Output::OwnCommitFromBytes(CommitId::of(&opened.body)));
                 cx.count("own commits forgotten");
-                self.stale = true;
-                self.set_aside(commit, cx);
+                let id = commit.id;
+                let _ = self.write(cx, "T4 follow", |disk| {
+                    disk.stale = true;
+                    disk.commits.insert(id, None);
+                });
             }
             Err(error) => {
                 cx.count(match error {
@@ -139,6 +143,9 @@ impl<E: Engine> Member<E> {
         let rival = cx.disk().dag.children(&parent).any(|other| other.sid != sid);
         let (before, kept) = (cx.disk().stand(), Arc::clone(commit));
         let stored = self.write(cx, "T4 follow", |disk| {
+            if mutant::on(Mutant::ParentRowsMutated) {
+                disk.overwrite(&parent, adoption.rows.as_ref());
+            }
             disk.adopt(adoption);
             disk.commits.insert(kept.id, Some(kept));
         });

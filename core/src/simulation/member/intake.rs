@@ -66,14 +66,7 @@ impl<E: Engine> Member<E> {
         }
     }
 
-    fn store(
-        &mut self,
-        sid: StateId,
-        rows: RowChanges,
-        pieces: Vec<Piece>,
-        fresh: bool,
-        cx: &mut Cx<'_, E>,
-    ) {
+    fn store(&mut self, sid: StateId, rows: RowChanges, pieces: Vec<Piece>, fresh: bool, cx: &mut Cx<'_, E>) {
         let hasty = mutant::on(Mutant::AckBeforeCommit);
         let ahead = hasty.then(|| {
             let mut ahead = cx.disk().clone();
@@ -104,9 +97,8 @@ impl<E: Engine> Member<E> {
             cx.disk().tags.contains_key(&tag).then_some(())
         };
         let parked = cx.disk().parked.iter();
-        let due: Vec<(FrameId, Arc<[u8]>)> = parked
-            .filter_map(|(id, bytes)| known(bytes).map(|()| (*id, Arc::clone(bytes))))
-            .collect();
+        let due: Vec<(FrameId, Arc<[u8]>)> =
+            parked.filter_map(|(id, bytes)| known(bytes).map(|()| (*id, Arc::clone(bytes)))).collect();
         for (id, bytes) in due {
             self.open_frame(bytes, cx);
             if self.write(cx, "T3 park", |disk| disk.parked.remove(&id)).is_err() {

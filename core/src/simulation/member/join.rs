@@ -6,9 +6,10 @@ use rand::RngCore as _;
 
 use super::{
     actor::{Cx, Member},
-    disk::{Adoption, Membership, OpenJoin},
+    disk::Membership,
     ledger::Output,
     person::{GID, INVITES, invite_seed},
+    rows::{Adoption, OpenJoin},
     wire::{Echo, JoinBundle, JoinRequest, Letter, Message, Skeleton, Tip},
 };
 use crate::{
@@ -16,11 +17,14 @@ use crate::{
     event::{Body, ChangeKind, Event, SignedEvent},
     group::{authorize::sign_join, engine::Engine, rows::Rows},
     id::{InviteId, LogId, StateId},
+    mutant::{self, Mutant},
     simulation::MemberId,
 };
 
 /// A bundle waits so long for a rival of its commit, or for another device's Support, milliseconds.
 const WITHOUT_RIVAL_MS: u64 = 10_000;
+/// A device that does not find its way looks for it so long before it asks for a fresh leaf, milliseconds.
+const LOST_MS: u64 = 90_000;
 /// The same letter goes to the same peer at most so often, milliseconds.
 const AGAIN_MS: u64 = 10_000;
 
@@ -80,10 +84,8 @@ impl<E: Engine> Member<E> {
             Letter::Bundle(bundle) => drop(self.come_in(bundle, cx)),
             Letter::Rejoin(request) => {
                 let known = cx.disk().letters.contains_key(&request.id);
-                let rejoin = matches!(
-                    request.event.body,
-                    Body::ChangeRequest { kind: ChangeKind::Rejoin { .. }, .. }
-                );
+                let rejoin =
+                    matches!(request.event.body, Body::ChangeRequest { kind: ChangeKind::Rejoin { .. }, .. });
                 if !known && rejoin && cx.disk().membership == Membership::Inside {
                     let _ = self.write(cx, "T4 letter", |disk| {
                         disk.letters.insert(request.id, request.clone());
@@ -98,7 +100,7 @@ impl<E: Engine> Member<E> {
     fn bring(&mut self, request: &JoinRequest, cx: &mut Cx<'_, E>) {
         let Some(standing) = cx.disk().standing().cloned() else { return };
         let inside = standing.devices_of(&request.account).next().is_some();
-        if cx.disk().at().is_none() || inside || !self.confirmed || self.stale {
+        if cx.disk().safe_at().is_none() || inside || !self.confirmed {
             return;
         }
         let brought = cx.disk().requests().any(|event| {
@@ -112,8 +114,7 @@ impl<E: Engine> Member<E> {
         if brought || cx.disk().invite(&request.invite).is_none() {
             return;
         }
-        let generation =
-            standing.policy.standing_of(&request.account).map_or(0, |entry| entry.generation);
+        let generation = standing.policy.standing_of(&request.account).map_or(0, |entry| entry.generation);
         let kind = ChangeKind::Add {
             key_package: request.key_package.clone(),
             invite: request.invite,
@@ -151,13 +152,17 @@ impl<E: Engine> Member<E> {
         let mut log = LogId([0; 16]);
         cx.draw().fill_bytes(&mut log.0);
         let rejoins = cx.disk().membership == Membership::Inside;
+        let first = cx.disk().entries == 0;
+        let forked = self.forked(cx);
         let (sid, echoed) = (bundle.skeleton.sid, self.echoed);
         self.write(cx, "T6 join", |disk| {
             disk.adopt(adoption);
+            disk.believe(&bundle.skeleton);
+            disk.look();
             // Whatever an older copy of this disk told others, what comes now is newer.
             disk.counter = disk.counter.max(echoed) + 1;
-            // Who was a member all along is to have everything.
-            if !rejoins {
+            // Who was a member before is to have what it may have of all that it missed.
+            if first {
                 bundle.floors.iter().for_each(|(log, floor)| disk.logs.begin(*log, floor));
             }
             for event in &bundle.events {
@@ -165,19 +170,46 @@ impl<E: Engine> Member<E> {
                 if begun { disk.logs.know(event) } else { disk.remember(std::slice::from_ref(event), &sid) }
             }
             let former = std::mem::replace(&mut disk.own_log, log);
+            for event in &forked {
+                disk.outbox.remove(&event.id);
+            }
+            let first = forked.iter().map(|event| event.event.seq).min();
+            if let Some(first) = first.filter(|_| !mutant::on(Mutant::LogKeptByOldCopies)) {
+                disk.logs.cut(&former, first);
+            }
             disk.former_logs.push(former);
+            disk.fence = (disk.stale || disk.fence.is_some()).then_some(sid);
+            disk.stale = false;
             if let Some(join) = &mut disk.join {
                 join.answered = true;
             }
         })
         .ok()?;
         self.states.insert(sid, state);
-        self.stale = false;
         self.confirmed = true;
+        for event in forked {
+            if let Some(again) = self.accept(None, event.event.body, cx) {
+                cx.output(Output::Reissued(event.id, again));
+            }
+        }
         cx.count(if rejoins { "rejoins" } else { "joins" });
         cx.output(Output::Knows(sid, standing));
         self.unpark(cx);
         Some(())
+    }
+
+    /// What an old copy of the disk wrote under numbers that others know with other content.
+    fn forked(&self, cx: &Cx<'_, E>) -> Vec<SignedEvent> {
+        let disk = cx.disk();
+        if !disk.stale {
+            return Vec::new();
+        }
+        let unsure = disk.outbox.iter().filter(|(_, outgoing)| outgoing.unsure && outgoing.sealed.is_none());
+        let mut events: Vec<SignedEvent> =
+            unsure.filter_map(|(id, _)| disk.logs.event(id).cloned()).collect();
+        events.retain(|event| event.event.log == disk.own_log);
+        events.sort_by_key(|event| event.event.seq);
+        events
     }
 
     /// Sends the letters whose commits are safe.
@@ -211,7 +243,7 @@ impl<E: Engine> Member<E> {
 
     /// A newcomer's first Tip ends the letter to it.
     pub(super) fn bundle_arrived(&mut self, tip: &Tip, cx: &mut Cx<'_, E>) {
-        let arrived = |disk: &super::disk::Disk, bundle: &super::disk::Bundle| {
+        let arrived = |disk: &super::disk::Disk, bundle: &super::rows::Bundle| {
             bundle.to == tip.device && disk.dag.is_below(&tip.head, &bundle.bundle.skeleton.sid)
         };
         if cx.disk().bundles.iter().any(|bundle| arrived(cx.disk(), bundle)) {
@@ -225,11 +257,12 @@ impl<E: Engine> Member<E> {
     /// Asks a member of the winning branch for a fresh leaf, when this device cannot get there by itself.
     pub(super) fn think_of_rejoining(&mut self, to: MemberId, echo: &Echo, cx: &mut Cx<'_, E>) {
         let Some(old_encryption_key) = echo.leaf_key else { return };
-        let lost = matches!(cx.disk().head, Some(Head::Beyond { .. }));
-        if cx.disk().membership != Membership::Inside || !(lost || self.stale) {
+        let now_ms = cx.monotonic_ms();
+        let long = self.lost_since.is_some_and(|since| since + LOST_MS <= now_ms);
+        let looks = (long || cx.disk().stale) && !mutant::on(Mutant::NeverRejoins);
+        if cx.disk().membership != Membership::Inside || !looks {
             return;
         }
-        let now_ms = cx.monotonic_ms();
         let key = (to, crate::id::FrameId(old_encryption_key));
         if self.sent_ms.get(&key).is_some_and(|at| at + AGAIN_MS > now_ms) {
             return;

@@ -88,13 +88,22 @@ impl Logs {
 
     /// Begins a log where others are when this device comes.
     pub(super) fn begin(&mut self, log: LogId, floor: &Floor) {
-        let place = self.logs.entry(log).or_insert_with(|| Log::of(floor.device));
-        if floor.seq > place.contiguous {
-            place.floor = floor.seq;
-            place.contiguous = floor.seq;
-            place.waiting.retain(|seq, _| *seq > floor.seq);
-            place.entries.insert(floor.seq, Entry { id: floor.id, lamport: floor.lamport });
+        // What came between two times of a member it gets as anyone else does, or its places.
+        self.logs.entry(log).or_insert_with(|| {
+            let entry = Entry { id: floor.id, lamport: floor.lamport };
+            let entries = BTreeMap::from([(floor.seq, entry)]);
+            Log { floor: floor.seq, contiguous: floor.seq, entries, ..Log::of(floor.device) }
+        });
+    }
+
+    /// Forgets what was written in a log from one number on.
+    pub(super) fn cut(&mut self, log: &LogId, from: u64) {
+        let Some(log) = self.logs.get_mut(log) else { return };
+        for (_, entry) in log.entries.split_off(&from) {
+            self.events.remove(&entry.id);
+            self.requests.remove(&entry.id);
         }
+        log.contiguous = log.contiguous.min(from.saturating_sub(1));
     }
 
     /// Keeps an event whose place lies before this device's time.

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 use ed25519_dalek::SigningKey;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    disk::{Adoption, Disk},
-    wire::Skeleton,
-};
+use super::{disk::Disk, rows::Adoption, wire::Skeleton};
 use crate::{
     certificate::Certificate,
     event::{Body, Event, SignedEvent},
@@ -24,11 +21,14 @@ use crate::{
     },
     id::{AccountId, DeviceId, GroupId, InviteId, LogId, StateId},
     model::Role,
+    mutant::Mutant,
 };
 
 /// The group.
 pub(super) const GID: GroupId = GroupId([7; 16]);
 const NONCE: [u8; 32] = [9; 32];
+/// When the group was founded, by everyone's clock: when their world begins.
+const FOUNDED_MS: u64 = 1_800_000_000_000;
 
 /// One account with its one device.
 pub struct Person {
@@ -58,11 +58,21 @@ impl Person {
 pub struct Config {
     /// The age at which states lose their secrets, in milliseconds.
     pub window_ms: u64,
+    /// The rule that some of them break.
+    pub mutant: Option<Mutant>,
+    /// Whether all of them do, or only every other one: who breaks a rule of agreement alone disagrees.
+    pub everyone: bool,
+}
+
+impl Config {
+    pub(super) fn mutant_of(&self, place: u16) -> Option<Mutant> {
+        self.mutant.filter(|_| self.everyone || place % 2 == 1)
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { window_ms: 72 * 3_600_000 }
+        Self { window_ms: 72 * 3_600_000, mutant: None, everyone: true }
     }
 }
 
@@ -189,7 +199,7 @@ impl<E: Engine> Setup<E> {
             rows: Some(rows),
             included: Vec::new(),
             own: false,
-            at_ms: 0,
+            at_ms: FOUNDED_MS,
         };
         if let Some(disk) = disk {
             disk.adopt(adoption);

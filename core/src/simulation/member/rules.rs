@@ -13,7 +13,7 @@ use every_step::*;
 
 pub(super) type Seen<'a, E> = View<'a, Members<E>>;
 
-/// All of them, in their order.
+/// All of them, the most telling first: who is elsewhere lacks events, too.
 pub(super) fn all<E: Engine>() -> Vec<Rule<Members<E>>> {
     let always = |name, check| Rule { name, when: When::EveryStep, check };
     let at_rest = |name, check| Rule { name, when: When::AtRest, check };
@@ -30,9 +30,9 @@ pub(super) fn all<E: Engine>() -> Vec<Rule<Members<E>>> {
         always("i17_lengths_in_buckets", i17_lengths_in_buckets),
         always("i18_carry_to_the_entitled", i18_carry_to_the_entitled),
         always("i20_own_branch_is_kept", i20_own_branch_is_kept),
+        at_rest("i05_together_again", i05_together_again),
         at_rest("i01_no_loss", i01_no_loss),
         at_rest("i03_authorship", i03_authorship),
-        at_rest("i05_together_again", i05_together_again),
         at_rest("i06_order_does_not_matter", i06_order_does_not_matter),
         at_rest("i09_no_resurrection", i09_no_resurrection),
         at_rest("i10_requests_end", i10_requests_end),

@@ -14,9 +14,7 @@ use crate::{
     certificate::remember_signatures,
     group::{engine::Engine, fake::seed_chance},
     model::Role,
-    simulation::{
-        Action, Draw, MemberId, Profile, Rule, Scenario, Schedule, Sight, View,
-    },
+    simulation::{Action, Draw, MemberId, Profile, Rule, Scenario, Schedule, Sight, View},
 };
 
 /// Signatures that a thread remembers.

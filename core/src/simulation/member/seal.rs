@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
-    ApplicationPlaintext, Carry, CarriedEvent, Fresh, WithheldEvent, application_plaintext::Kind,
+    ApplicationPlaintext, CarriedEvent, Carry, Fresh, WithheldEvent, application_plaintext::Kind,
     carried_event,
 };
 
@@ -44,20 +44,24 @@ impl<E: Engine> Member<E> {
 
     /// Whether this device may seal anything now, and in which state.
     fn may_seal(&mut self, cx: &Cx<'_, E>) -> Option<StateId> {
-        let head = cx.disk().at()?;
-        ((self.confirmed || mutant::on(Mutant::SealBeforeEcho)) && !self.stale).then_some(head)
+        let head = cx.disk().safe_at()?;
+        (self.confirmed || mutant::on(Mutant::SealBeforeEcho)).then_some(head)
     }
 
     /// Seals what waits, if someone is there to take it; whether it did.
     pub(super) fn seal(&mut self, cx: &mut Cx<'_, E>) -> bool {
-        let waiting = cx.disk().outbox.iter().filter(|(_, outgoing)| outgoing.sealed.is_none());
-        let mut events: Vec<EventId> = waiting.map(|(id, _)| *id).collect();
-        if events.is_empty() {
+        if cx.disk().outbox.is_empty() {
             return false;
         }
+        let waiting = cx.disk().outbox.iter().filter(|(_, outgoing)| outgoing.sealed.is_none());
+        let mut events: Vec<EventId> = waiting.map(|(id, _)| *id).collect();
         let Some(head) = self.may_seal(cx) else { return false };
+        if cx.disk().standing().is_some_and(|standing| standing.roster.len() == 1) {
+            // Nobody else is to have it.
+            return self.write(cx, "T3 confirm", |disk| disk.outbox.clear()).is_ok();
+        }
         let peers = self.reachable(cx);
-        if peers.is_empty() || self.is_gated(cx) {
+        if events.is_empty() || peers.is_empty() || self.is_gated(cx) {
             return false;
         }
         let place = |id: &EventId| {
@@ -106,13 +110,21 @@ impl<E: Engine> Member<E> {
             return None;
         };
         let bytes: Arc<[u8]> = sealed.bytes.into();
+        let told = Output::Sealed { sid: head, leaf, counter: sealed.counter, frame: FrameId::of(&bytes) };
+        let mut told = Some(told);
+        if mutant::on(Mutant::SentBeforeStored) {
+            told.take().into_iter().for_each(|told| cx.output(told));
+            for peer in self.reachable(cx) {
+                cx.send(peer, Message::Frame(Arc::clone(&bytes)));
+            }
+        }
         self.write(cx, step, |disk| {
             disk.change_rows(&head, rows);
             disk.counter += 1;
             change(disk, &bytes);
         })
         .ok()?;
-        cx.output(Output::Sealed { sid: head, leaf, counter: sealed.counter, frame: FrameId::of(&bytes) });
+        told.into_iter().for_each(|told| cx.output(told));
         Some(bytes)
     }
 
@@ -122,23 +134,25 @@ impl<E: Engine> Member<E> {
         let Some((_, tip)) = self.tips.get(&peer).cloned() else { return };
         let Some(person) = cx.setup().person(peer.0) else { return };
         let (account, device) = (person.account, person.device);
-        let reachable = self.up.contains(&peer)
+        let reachable = !mutant::on(Mutant::GapsNotFilled)
+            && self.up.contains(&peer)
             && cx.disk().standing().is_some_and(|standing| standing.member(&device).is_some());
         if !reachable || self.is_gated(cx) {
             return;
         }
         let (mut carried, mut shown) = (Vec::new(), Vec::new());
         for (log, seq, of, entry) in cx.disk().logs.beyond(&tip.acks).take(MOST_EVENTS) {
-            let event = cx.disk().logs.event(&entry.id);
-            let entitled = event.map_or(Some(false), |_| cx.disk().entitled(&entry.id, &account));
+            // Who has no more than its place cannot tell who may have the event.
+            let Some(event) = cx.disk().logs.event(&entry.id) else { continue };
+            let entitled = cx.disk().entitled(&entry.id, &account);
             let entitled = if mutant::on(Mutant::CarryToAnyone) { Some(true) } else { entitled };
-            let kind = match (event, entitled) {
-                (_, None) => continue,
-                (Some(event), Some(true)) => {
+            let kind = match entitled {
+                None => continue,
+                Some(true) => {
                     shown.push((entry.id, event.event.seen_sid, event.event.body.is_state()));
                     carried_event::Kind::Event(event.encoded().to_vec())
                 }
-                _ => carried_event::Kind::Withheld(WithheldEvent {
+                Some(false) => carried_event::Kind::Withheld(WithheldEvent {
                     log: log.0.to_vec(),
                     seq,
                     event_id: entry.id.0.to_vec(),

@@ -1,15 +1,11 @@
 //! Tips: what a device tells others of itself, and what it does when it hears theirs.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     actor::{Cx, Member, Timer},
     disk::{Disk, Membership},
-    wire::{Echo, Message, Tip},
+    wire::{Echo, Message, Skeleton, Tip},
 };
 use crate::{
     dag::{Equivocation, Heard, Support, window},
@@ -21,6 +17,8 @@ use crate::{
 
 /// The same commit goes to the same peer at most so often, milliseconds.
 const AGAIN_MS: u64 = 5_000;
+/// A commit that others tell of is waited for so long, milliseconds.
+const RUMOUR_MS: u64 = 60_000;
 /// Whoever was removed is told at most so often, milliseconds.
 const FAREWELL_AGAIN_MS: u64 = 10_000;
 /// What an author leaves to its frames that are on their way before it sends an event again.
@@ -29,22 +27,24 @@ const AUTHOR_WAIT_MS: u64 = 1_500;
 const OTHERS_WAIT_MS: (u64, u64) = (2_000, 8_000);
 
 /// The parts of Tips that are the same for all peers, while nothing changes.
+#[derive(Clone, Default)]
 pub(super) struct Shared {
     version: u64,
     have: Arc<BTreeSet<FrameId>>,
     supports: Arc<Vec<Support>>,
     proofs: Arc<Vec<Equivocation>>,
+    skeletons: Arc<Vec<Skeleton>>,
     kept: (usize, usize),
 }
 
 impl<E: Engine> Member<E> {
     /// Says which state this device follows, as soon as it may; whether it did.
     pub(super) fn support(&mut self, cx: &mut Cx<'_, E>) -> bool {
-        let Some(head) = cx.disk().at() else { return false };
+        let Some(head) = cx.disk().safe_at() else { return false };
         let (own, key) = (cx.disk().device, self.person(cx).map(|person| person.key.clone()));
         let told = cx.disk().dag.supports().latest(&own) == Some(&head);
         let convicted = cx.disk().dag.supports().equivocation(&own).is_some();
-        if told || convicted || !self.confirmed || self.stale {
+        if told || convicted || !self.confirmed {
             return false;
         }
         let Some(key) = key else { return false };
@@ -122,7 +122,7 @@ impl<E: Engine> Member<E> {
         let Some(stand) = cx.disk().stand() else { return };
         let shared = self.shared(cx);
         let Some(row) = cx.disk().states.get(&stand) else { return };
-        let (have, supports, proofs) = (shared.0, shared.1, shared.2);
+        let Shared { have, supports, proofs, skeletons, .. } = shared;
         let tip = Tip {
             device: cx.disk().device,
             counter: cx.disk().counter,
@@ -133,6 +133,7 @@ impl<E: Engine> Member<E> {
             floor_epoch: cx.disk().floor_epoch(),
             supports,
             proofs,
+            skeletons,
             asks: !self.confirmed,
         };
         let heard = self.heard.get(&device).or_else(|| cx.disk().heard.get(&device));
@@ -146,46 +147,52 @@ impl<E: Engine> Member<E> {
         cx.send(peer, Message::Tip(Arc::new(tip), echo));
     }
 
-    fn shared(
-        &mut self,
-        cx: &Cx<'_, E>,
-    ) -> (Arc<BTreeSet<FrameId>>, Arc<Vec<Support>>, Arc<Vec<Equivocation>>) {
+    fn shared(&mut self, cx: &Cx<'_, E>) -> Shared {
         let disk = cx.disk();
         let kept = (disk.commits.len(), disk.parked_commits.len());
         if self.shared.as_ref().is_none_or(|it| it.version != disk.version || it.kept != kept) {
             let have = disk.commits.keys().chain(disk.parked_commits.keys()).copied().collect();
+            let signed = disk.states.values().map(|row| &row.skeleton);
+            let skeletons = signed.filter(|skeleton| skeleton.parent.is_some());
             self.shared = Some(Shared {
                 version: disk.version,
                 have: Arc::new(have),
                 supports: Arc::new(disk.dag.supports().all().copied().collect()),
                 proofs: Arc::new(disk.dag.supports().equivocations().copied().collect()),
+                skeletons: Arc::new(skeletons.cloned().collect()),
                 kept,
             });
         }
-        self.shared.as_ref().map_or_else(Default::default, |it| {
-            (Arc::clone(&it.have), Arc::clone(&it.supports), Arc::clone(&it.proofs))
-        })
+        self.shared.clone().unwrap_or_default()
     }
 
     /// Takes in what another device says of itself, and sends it what it lacks.
-    pub(super) fn hear(&mut self, from: MemberId, tip: &Arc<Tip>, echo: Echo, cx: &mut Cx<'_, E>) {
+    pub(super) fn hear(&mut self, from: MemberId, tip: &Arc<Tip>, echo: &Echo, cx: &mut Cx<'_, E>) {
         let now_ms = cx.monotonic_ms();
-        self.listen_to_echo(from, &echo, cx);
+        self.listen_to_echo(from, echo, cx);
         match cx.disk().membership {
             Membership::Outside => return,
             // Those who removed this device may turn out to be the fewer.
-            Membership::Gone => return self.count_votes(tip, cx),
+            Membership::Gone => {
+                self.count_votes(tip, cx);
+                return self.listen_to_rumours(tip, cx);
+            }
             Membership::Inside => {}
         }
         let known = self.heard.get(&tip.device).or_else(|| cx.disk().heard.get(&tip.device));
         if known.is_none_or(|known| *known < tip.counter) {
             self.heard.insert(tip.device, tip.counter);
+            // Whoever forgets what it heard would take an old copy for the newest.
+            let _ = self.write_quietly(cx, "T3 heard", |_| ());
         }
         self.heard_ms.insert(tip.device, now_ms);
         self.count_votes(tip, cx);
-        let opens = cx.disk().tags.get(&tip.env_tag).is_some_and(|sid| {
-            cx.disk().states.get(sid).is_some_and(|row| row.rows.is_some())
-        });
+        self.listen_to_rumours(tip, cx);
+        let opens = cx
+            .disk()
+            .tags
+            .get(&tip.env_tag)
+            .is_some_and(|sid| cx.disk().states.get(sid).is_some_and(|row| row.rows.is_some()));
         if opens {
             self.acks.insert(tip.device, tip.acks.clone());
             self.tips.insert(from, (now_ms, Arc::clone(tip)));
@@ -194,9 +201,10 @@ impl<E: Engine> Member<E> {
             self.think_of_carrying(from, tip, cx);
         }
         self.send_commits(from, tip, cx);
-        let lacks = tip.have.iter().any(|id| {
-            !cx.disk().commits.contains_key(id) && !cx.disk().parked_commits.contains_key(id)
-        });
+        let lacks = tip
+            .have
+            .iter()
+            .any(|id| !cx.disk().commits.contains_key(id) && !cx.disk().parked_commits.contains_key(id));
         let former = cx.disk().standing().is_some_and(|standing| standing.member(&tip.device).is_none());
         let farewell = former && {
             let last = self.sent_ms.insert((from, FrameId([0; 32])), now_ms);
@@ -217,13 +225,13 @@ impl<E: Engine> Member<E> {
             (*log == disk.own_log && own.is_none_or(|own| own.contiguous < *seq)) && *seq > 0
         };
         let ahead = echo.counter > disk.counter || echo.logs.iter().any(further);
-        let newest = echo.counter == disk.counter;
+        let newest = echo.counter == disk.counter && !ahead;
         self.echoed = self.echoed.max(echo.counter);
-        if ahead && !self.stale && disk.membership == Membership::Inside {
-            self.stale = true;
+        if ahead && !disk.stale && disk.membership == Membership::Inside {
+            let _ = self.write(cx, "T4 votes", |disk| disk.stale = true);
             cx.count("old disks found out");
         }
-        self.confirmed |= newest && !self.stale;
+        self.confirmed |= newest;
         self.think_of_rejoining(from, echo, cx);
     }
 
@@ -248,10 +256,8 @@ impl<E: Engine> Member<E> {
         }
         let before = disk.stand();
         let stored = self.write(cx, "T4 votes", |disk| {
-            let heard: Vec<_> = supports.into_iter().map(|support| disk.dag.support(support)).collect();
-            for proof in proofs {
-                disk.dag.convict(proof);
-            }
+            let mut heard: Vec<_> = supports.into_iter().map(|it| disk.dag.support(it)).collect();
+            heard.extend(proofs.into_iter().map(|proof| disk.dag.convict(proof)));
             disk.look();
             heard
         });
@@ -260,6 +266,41 @@ impl<E: Engine> Member<E> {
             cx.count("equivocating supports");
         }
         self.note_switch(before, cx);
+    }
+
+    /// Where others say that the group went: believed of commits that do not come, and at once by a device
+    /// that sees a commit take it out and can follow no other.
+    fn listen_to_rumours(&mut self, tip: &Tip, cx: &mut Cx<'_, E>) {
+        let (disk, now_ms) = (cx.disk(), cx.monotonic_ms());
+        let entered = disk.states.values().filter(|row| row.entry.is_some());
+        let first = entered.map(|row| row.skeleton.epoch).min().unwrap_or(u64::MAX);
+        let out = disk.dag.nodes().any(|node| disk.takes_this_out(node));
+        let mut believed = Vec::new();
+        for skeleton in tip.skeletons.iter().filter(|it| it.epoch > first) {
+            // Where a state that this device was welcomed into hangs it knows from others alone.
+            let hangs = disk.dag.parent(&skeleton.sid).is_some();
+            let entered = disk.states.get(&skeleton.sid).is_some_and(|row| row.entry.is_some());
+            if disk.dag.node(&skeleton.sid).is_some() && (hangs || !entered) {
+                self.rumours.remove(&skeleton.sid);
+                continue;
+            }
+            let since = *self.rumours.entry(skeleton.sid).or_insert(now_ms);
+            if (out || since + RUMOUR_MS <= now_ms) && skeleton.is_signed() {
+                believed.push(skeleton.clone());
+            }
+        }
+        if believed.is_empty() {
+            return;
+        }
+        let before = disk.stand();
+        let stored = self.write(cx, "T4 votes", |disk| {
+            believed.iter().for_each(|skeleton| disk.believe(skeleton));
+            disk.look();
+        });
+        if stored.is_ok() {
+            cx.count("rumours believed");
+            self.note_switch(before, cx);
+        }
     }
 
     /// T3: what everyone entitled has need not be kept ready any more.
@@ -280,7 +321,8 @@ impl<E: Engine> Member<E> {
             };
             if others.all(|member| acked(&member.certificate.account, &member.certificate.device)) {
                 done.push(*id);
-            } else if !outgoing.custody && disk.acks.keys().chain(self.acks.keys()).any(|it| has(it, id) == Some(true))
+            } else if !outgoing.custody
+                && disk.acks.keys().chain(self.acks.keys()).any(|it| has(it, id) == Some(true))
             {
                 kept.push(*id);
             }

@@ -115,6 +115,8 @@ pub struct Tip {
     pub supports: Arc<Vec<Support>>,
     /// Proofs that it knows.
     pub proofs: Arc<Vec<Equivocation>>,
+    /// Where commits lead that it followed.
+    pub skeletons: Arc<Vec<Skeleton>>,
     /// It has not been told yet since its start what its own newest Tip is.
     pub asks: bool,
 }

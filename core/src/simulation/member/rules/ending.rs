@@ -4,18 +4,18 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{Seen, inside};
 use crate::{
-    dag::{Dag, window},
+    dag::{Dag, Node, window},
     event::{Body, ChangeKind, SignedEvent},
     group::{
         engine::Engine,
         frame::Frame,
-        requests::{Candidate, Status, status},
+        requests::{Candidate, Path, Status, status},
         rows::Rows,
     },
-    id::DeviceId,
+    id::{DeviceId, StateId},
     simulation::{
         Draw, Stream,
-        member::{commit::candidate_on, disk::Disk, join::end, person::GID},
+        member::{Membership, commit::candidate_on, disk::Disk, join::end, person::GID},
     },
 };
 
@@ -30,19 +30,27 @@ pub(super) fn i01_no_loss<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
         let Some(event) = author.as_ref().and_then(|it| it.disk.logs.event(id)) else {
             return Err(format!("{id:?} is lost to its own author"));
         };
-        let seen = view.ledger.standings.get(&event.event.seen_sid);
-        let is_state = event.event.body.is_state();
+        let seen = author.as_ref().and_then(|it| canonical(it.disk, &event.event.seen_sid));
+        let seen = seen.and_then(|sid| view.ledger.standings.get(&sid));
         for reader in inside(view) {
             let account = view.setup.people.get(usize::from(reader.member.0)).map(|it| it.account);
             let Some(account) = account else { continue };
             let was_in = seen.is_some_and(|standing| standing.devices_of(&account).next().is_some());
             if was_in && !reader.disk.logs.has(id) {
-                let kind = if is_state { "state " } else { "" };
-                return Err(format!("{kind}{id:?} never reached {}", reader.member));
+                let withheld = reader.disk.logs.log(&event.event.log);
+                let withheld = withheld.is_some_and(|log| log.entries.contains_key(&event.event.seq));
+                let how = if withheld { "as a place alone" } else { "not at all" };
+                return Err(format!("{id:?} reached {} {how}", reader.member));
             }
         }
     }
     Ok(())
+}
+
+/// The last state that a state's way and the head's have in common.
+fn canonical(disk: &Disk, sid: &StateId) -> Option<StateId> {
+    let head = end(disk.head)?;
+    disk.way_to(sid).find(|sid| disk.dag.is_below(&head, sid))
 }
 
 /// I3: every event is by who signed it, and says so.
@@ -81,7 +89,11 @@ pub(super) fn i05_together_again<E: Engine>(view: &Seen<'_, E>) -> Result<(), St
         .standing()
         .map(|standing| standing.roster.iter().map(|member| member.certificate.device).collect())
         .unwrap_or_default();
-    let present: BTreeSet<DeviceId> = members.iter().map(|member| member.disk.device).collect();
+    let mut present: BTreeSet<DeviceId> = members.iter().map(|member| member.disk.device).collect();
+    // A disk of before its owner came knows of no group to come back to.
+    let forgot = view.members().filter(|it| view.ledger.restored.contains(&it.member));
+    let forgot = forgot.filter(|it| it.disk.membership == Membership::Outside).map(|it| it.disk.device);
+    present.extend(forgot.filter(|device| roster.contains(device)));
     if roster != present {
         let lacking: Vec<_> = roster.symmetric_difference(&present).collect();
         let names = lacking.iter().filter_map(|it| view.setup.places.get(it)).collect::<Vec<_>>();
@@ -105,7 +117,8 @@ pub(super) fn i05_together_again<E: Engine>(view: &Seen<'_, E>) -> Result<(), St
         let frame = sealed.and_then(Result::ok).and_then(|sealed| Frame::decode(&sealed.bytes).ok());
         let Some(frame) = frame else { return Err(format!("{} cannot seal", member.member)) };
         for (receiver, state) in states.iter_mut().enumerate().filter(|(receiver, _)| *receiver != sender) {
-            let opened = state.open_frame(&frame).ok().and_then(|opened| state.open_application(&opened).ok());
+            let opened =
+                state.open_frame(&frame).ok().and_then(|opened| state.open_application(&opened).ok());
             if opened.is_none_or(|opened| opened.plaintext != b"hello") {
                 let reader = members.get(receiver).map(|it| it.member);
                 return Err(format!("{reader:?} cannot read {}", member.member));
@@ -128,7 +141,13 @@ pub(super) fn i06_order_does_not_matter<E: Engine>(view: &Seen<'_, E>) -> Result
         for support in supports {
             again.support(support);
         }
-        nodes.into_iter().for_each(|node| again.insert(node));
+        for node in nodes {
+            let parent = disk.dag.parent(&node.sid).map(|parent| parent.sid);
+            if let Some(nth) = disk.states.get(&node.sid).and_then(|row| row.entry) {
+                again.enter(node.clone(), nth);
+            }
+            again.insert(Node { parent: node.parent.or(parent), ..node });
+        }
         for proof in disk.dag.supports().equivocations() {
             again.convict(*proof);
         }
@@ -150,7 +169,7 @@ pub(super) fn i09_no_resurrection<E: Engine>(view: &Seen<'_, E>) -> Result<(), S
                 return Err(format!("{twice:?} was acted on twice before {}'s head", member.member));
             }
         }
-        let back = |sid: &&crate::id::StateId| disk.states.get(*sid).is_some_and(|row| row.rows.is_some());
+        let back = |sid: &&StateId| disk.states.get(*sid).is_some_and(|row| row.rows.is_some());
         if let Some(back) = disk.pruned.iter().find(back) {
             return Err(format!("{} has secrets of {back:?} again", member.member));
         }
@@ -166,7 +185,11 @@ pub(super) fn i10_requests_end<E: Engine>(view: &Seen<'_, E>) -> Result<(), Stri
         let included = disk.included_before(&head);
         for request in disk.requests() {
             let candidate: Candidate = candidate_on::<E>(disk, request);
-            if status(&candidate, standing, included.get(&request.id).copied()) == Status::Open {
+            let path = Path {
+                included: included.get(&request.id).copied(),
+                has_seen: disk.has_seen(&head, request),
+            };
+            if status(&candidate, standing, path) == Status::Open {
                 return Err(format!("{} still has {} open", member.member, what(request)));
             }
         }

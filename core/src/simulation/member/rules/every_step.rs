@@ -1,10 +1,9 @@
 //! What must hold after every step.
 
-use super::Seen;
+use super::{Seen, inside};
 use crate::{
-    dag::Held,
     group::engine::Engine,
-    simulation::member::{Membership, disk::stable_fingerprint, join::end, ledger::told},
+    simulation::member::{Membership, join::end, ledger::told, rows::stable_fingerprint},
 };
 
 /// How often the way on from one state may change.
@@ -24,8 +23,11 @@ pub(super) fn i02_no_duplicate<E: Engine>(view: &Seen<'_, E>) -> Result<(), Stri
 /// I4: who knows the same and could enter the same has the same head.
 pub(super) fn i04_equal_knowledge_equal_head<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
     let Some(stepped) = view.member(view.stepped).filter(|it| it.honest) else { return Ok(()) };
+    if stepped.disk.membership != Membership::Inside {
+        return Ok(());
+    }
     let head = end(stepped.disk.head);
-    let mut same = view.members().filter(|it| it.honest && it.disk.known == stepped.disk.known);
+    let mut same = inside(view).filter(|it| it.disk.known == stepped.disk.known);
     match same.find(|it| end(it.disk.head) != head) {
         Some(other) => Err(format!(
             "{} and {} know the same, and have {head:?} and {:?}",
@@ -41,6 +43,10 @@ pub(super) fn i04_equal_knowledge_equal_head<E: Engine>(view: &Seen<'_, E>) -> R
 pub(super) fn i07_restart_equals_no_restart<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
     let Some(stepped) = view.member(view.stepped) else { return Ok(()) };
     let Some(tip) = view.ledger.told.get(&view.stepped) else { return Ok(()) };
+    // Who finds out that its disk is an old copy gives up what it wrote on it since.
+    if view.ledger.restored.contains(&view.stepped) {
+        return Ok(());
+    }
     let has = |log| stepped.disk.logs.log(log).map_or(0, |log| log.contiguous);
     match told(tip).iter().find(|(log, seq)| has(log) < **seq) {
         Some((log, seq)) => {
@@ -62,7 +68,7 @@ pub(super) fn i12_sealed_once<E: Engine>(view: &Seen<'_, E>) -> Result<(), Strin
 
 /// I13: the rows of a state change in their message secrets alone.
 pub(super) fn i13_rows_stay<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
-    if view.now_ms % SAMPLE != 0 {
+    if !view.now_ms.is_multiple_of(SAMPLE) {
         return Ok(());
     }
     let Some(stepped) = view.member(view.stepped) else { return Ok(()) };
@@ -78,17 +84,25 @@ pub(super) fn i13_rows_stay<E: Engine>(view: &Seen<'_, E>) -> Result<(), String>
 pub(super) fn i14_head_on_a_valid_path<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
     let Some(stepped) = view.member(view.stepped) else { return Ok(()) };
     let disk = stepped.disk;
-    if disk.membership != Membership::Inside || view.now_ms % SAMPLE != 0 {
+    if disk.membership != Membership::Inside || !view.now_ms.is_multiple_of(SAMPLE) {
         return Ok(());
     }
     let Some(stand) = disk.stand() else { return Err(format!("{} stands nowhere", stepped.member)) };
-    for sid in disk.way_to(&stand) {
+    let mut entered = false;
+    // Before it entered, others went there without it.
+    let way = disk.way_to(&stand).take_while(|sid| {
+        let last =
+            std::mem::replace(&mut entered, disk.states.get(sid).is_some_and(|row| row.entry.is_some()));
+        !last
+    });
+    for sid in way {
         let node = disk.dag.node(&sid).filter(|node| node.held.is_merged());
         if node.is_none_or(|node| node.roster.account_of(&disk.device).is_none()) {
             return Err(format!("{} came to its head by {sid:?}", stepped.member));
         }
     }
-    let live = disk.dag.node(&stand).is_some_and(|node| node.held == Held::Live);
+    // Who is lost may have lost the secrets of the last common state, too.
+    let live = disk.at().is_none_or(|sid| disk.states.get(&sid).is_some_and(|row| row.rows.is_some()));
     if live { Ok(()) } else { Err(format!("{} has no secrets of its own head", stepped.member)) }
 }
 
