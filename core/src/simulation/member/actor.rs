@@ -81,6 +81,10 @@ pub struct Member<E: Engine> {
     pub(super) confirmed: bool,
     /// Since when this device does not find its way, by the monotonic clock, milliseconds.
     pub(super) lost_since: Option<u64>,
+    /// When members first and last said that they do not know this device, milliseconds.
+    pub(super) strangers: BTreeMap<MemberId, (u64, u64)>,
+    /// The leaf that this device last asked to have replaced, and when.
+    pub(super) rejoining: Option<([u8; 32], u64)>,
     /// When states were first told of that are not here.
     pub(super) rumours: BTreeMap<StateId, u64>,
     /// What goes to the disk with the next write.
@@ -247,6 +251,8 @@ impl<E: Engine> Actor for Member<E> {
             confirmed: false,
             lost_since: None,
             rumours: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            rejoining: None,
             heard: BTreeMap::new(),
             acks: BTreeMap::new(),
             acks_ahead: None,

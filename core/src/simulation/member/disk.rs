@@ -73,6 +73,8 @@ pub struct Disk {
     pub entries: u64,
     /// Whether others know more of this device than its disk: then its leaf must not be used any more.
     pub stale: bool,
+    /// Whether most members do not know it: it entered by a branch that lost.
+    pub disowned: bool,
     /// The state that it entered with a leaf that may be used again.
     pub fence: Option<StateId>,
     /// The highest counter of others' Tips.
@@ -116,6 +118,7 @@ impl Disk {
             counter: 0,
             entries: 0,
             stale: false,
+            disowned: false,
             fence: None,
             heard: BTreeMap::new(),
             acks: BTreeMap::new(),
@@ -185,7 +188,7 @@ impl Disk {
         {
             *self.flips.entry(fork).or_default() += 1;
         }
-        if self.is_removed() {
+        if self.disowned || self.is_removed() {
             self.membership = Membership::Gone;
         } else if matches!(self.head, Some(Head::At(_))) {
             self.membership = Membership::Inside;

@@ -29,6 +29,11 @@ impl<E: Engine> Member<E> {
     pub(super) fn follow(&mut self, commit: Arc<CommitFrame>, cx: &mut Cx<'_, E>) {
         let before = cx.disk().version;
         self.follow_one(&commit, cx);
+        self.follow_parked(before, cx);
+    }
+
+    /// Takes in what waited for states that came since the disk had this version.
+    pub(super) fn follow_parked(&mut self, before: u64, cx: &mut Cx<'_, E>) {
         while cx.disk().version != before && !cx.is_dead() {
             let tagged = |commit: &&Arc<CommitFrame>| {
                 Frame::decode(&commit.bytes).is_ok_and(|it| cx.disk().tags.contains_key(&it.env_tag()))

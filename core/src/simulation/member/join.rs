@@ -153,7 +153,7 @@ impl<E: Engine> Member<E> {
         cx.draw().fill_bytes(&mut log.0);
         let rejoins = cx.disk().membership == Membership::Inside;
         let first = cx.disk().entries == 0;
-        let forked = self.forked(cx);
+        let (forked, before) = (self.forked(cx), cx.disk().version);
         let (sid, echoed) = (bundle.skeleton.sid, self.echoed);
         self.write(cx, "T6 join", |disk| {
             disk.adopt(adoption);
@@ -178,6 +178,7 @@ impl<E: Engine> Member<E> {
                 disk.logs.cut(&former, first);
             }
             disk.former_logs.push(former);
+            disk.disowned = false;
             disk.fence = (disk.stale || disk.fence.is_some()).then_some(sid);
             disk.stale = false;
             if let Some(join) = &mut disk.join {
@@ -194,7 +195,7 @@ impl<E: Engine> Member<E> {
         }
         cx.count(if rejoins { "rejoins" } else { "joins" });
         cx.output(Output::Knows(sid, standing));
-        self.unpark(cx);
+        self.follow_parked(before, cx);
         Some(())
     }
 
@@ -256,6 +257,7 @@ impl<E: Engine> Member<E> {
 
     /// Asks a member of the winning branch for a fresh leaf, when this device cannot get there by itself.
     pub(super) fn think_of_rejoining(&mut self, to: MemberId, echo: &Echo, cx: &mut Cx<'_, E>) {
+        self.count_strangers(to, echo, cx);
         let Some(old_encryption_key) = echo.leaf_key else { return };
         let now_ms = cx.monotonic_ms();
         let long = self.lost_since.is_some_and(|since| since + LOST_MS <= now_ms);
@@ -264,16 +266,49 @@ impl<E: Engine> Member<E> {
             return;
         }
         let key = (to, crate::id::FrameId(old_encryption_key));
-        if self.sent_ms.get(&key).is_some_and(|at| at + AGAIN_MS > now_ms) {
+        let recent = self.sent_ms.get(&key).is_some_and(|at| at + AGAIN_MS > now_ms);
+        // Another leaf already: then the letter that says so is on its way.
+        let other =
+            self.rejoining.is_some_and(|(leaf, at)| leaf != old_encryption_key && at + LOST_MS > now_ms);
+        if recent || other {
             return;
         }
         self.sent_ms.insert(key, now_ms);
+        self.rejoining = Some((old_encryption_key, now_ms));
         if cx.disk().join.as_ref().is_none_or(|join| join.answered) && self.fresh_key_package(cx).is_none() {
             return;
         }
         if let Some(request) = self.rejoin_request(old_encryption_key, cx) {
             cx.count("rejoins asked for");
             cx.send(to, Message::Letter(Arc::new(Letter::Rejoin(request))));
+        }
+    }
+
+    /// A device that more than half of the other accounts of its state no longer know, for long, was let in
+    /// by a branch that lost: it is outside, and may ask to be let in again.
+    fn count_strangers(&mut self, from: MemberId, echo: &Echo, cx: &mut Cx<'_, E>) {
+        let now_ms = cx.monotonic_ms();
+        match echo.leaf_key {
+            Some(_) => drop(self.strangers.remove(&from)),
+            None => self.strangers.entry(from).or_insert((now_ms, now_ms)).1 = now_ms,
+        }
+        let Some(standing) = cx.disk().standing() else { return };
+        let others = standing.roster.len().saturating_sub(1);
+        let known = |place: &MemberId| {
+            let person = cx.setup().person(place.0);
+            person.is_some_and(|person| standing.member(&person.device).is_some())
+        };
+        let long = self.strangers.iter().filter(|(_, (first, last))| first + LOST_MS <= *last);
+        let strangers = long.filter(|(place, _)| known(place)).count();
+        if strangers * 2 > others && cx.disk().membership == Membership::Inside {
+            self.strangers.clear();
+            let told = self.write(cx, "T4 votes", |disk| {
+                disk.disowned = true;
+                disk.look();
+            });
+            if told.is_ok() {
+                cx.count("members of a lost branch alone");
+            }
         }
     }
 

@@ -12,10 +12,10 @@ use crate::{
         requests::{Candidate, Path, Status, status},
         rows::Rows,
     },
-    id::{DeviceId, StateId},
+    id::{DeviceId, EventId, StateId},
     simulation::{
-        Draw, Stream,
-        member::{Membership, commit::candidate_on, disk::Disk, join::end, person::GID},
+        Draw, Standing, Stream,
+        member::{Member, Membership, commit::candidate_on, disk::Disk, join::end, person::GID},
     },
 };
 
@@ -27,6 +27,9 @@ pub(super) fn i01_no_loss<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
             continue;
         }
         let author = view.member(crate::simulation::MemberId(*author));
+        if author.as_ref().is_some_and(|it| is_forked(view, it, id)) {
+            continue;
+        }
         let Some(event) = author.as_ref().and_then(|it| it.disk.logs.event(id)) else {
             return Err(format!("{id:?} is lost to its own author"));
         };
@@ -45,6 +48,17 @@ pub(super) fn i01_no_loss<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether a copy of a lost disk wrote an event under a number that the lost disk had used: whoever told the
+/// copy that it is the newest could not know.
+fn is_forked<E: Engine>(view: &Seen<'_, E>, author: &Standing<'_, Member<E>>, id: &EventId) -> bool {
+    let Some(event) = author.disk.logs.event(id) else { return false };
+    let other = |disk: &Disk| {
+        let entry = disk.logs.log(&event.event.log).and_then(|log| log.entries.get(&event.event.seq));
+        entry.is_some_and(|entry| entry.id != *id)
+    };
+    view.ledger.restored.contains(&author.member) && view.members().any(|it| other(it.disk))
 }
 
 /// The last state that a state's way and the head's have in common.
@@ -90,10 +104,7 @@ pub(super) fn i05_together_again<E: Engine>(view: &Seen<'_, E>) -> Result<(), St
         .map(|standing| standing.roster.iter().map(|member| member.certificate.device).collect())
         .unwrap_or_default();
     let mut present: BTreeSet<DeviceId> = members.iter().map(|member| member.disk.device).collect();
-    // A disk of before its owner came knows of no group to come back to.
-    let forgot = view.members().filter(|it| view.ledger.restored.contains(&it.member));
-    let forgot = forgot.filter(|it| it.disk.membership == Membership::Outside).map(|it| it.disk.device);
-    present.extend(forgot.filter(|device| roster.contains(device)));
+    present.extend(forgotten(view).filter(|device| roster.contains(device)));
     if roster != present {
         let lacking: Vec<_> = roster.symmetric_difference(&present).collect();
         let names = lacking.iter().filter_map(|it| view.setup.places.get(it)).collect::<Vec<_>>();
@@ -126,6 +137,12 @@ pub(super) fn i05_together_again<E: Engine>(view: &Seen<'_, E>) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// Devices whose disks were set back to before they came: they know of no group to come back to.
+fn forgotten<E: Engine>(view: &Seen<'_, E>) -> impl Iterator<Item = DeviceId> {
+    let restored = view.members().filter(|it| view.ledger.restored.contains(&it.member));
+    restored.filter(|it| it.disk.membership == Membership::Outside).map(|it| it.disk.device)
 }
 
 /// I6: the head does not depend on the order in which things came to be known.
@@ -232,7 +249,12 @@ pub(super) fn i11_window<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
 
 /// I19: nothing is left to be sent.
 pub(super) fn i19_outbox_empties<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
-    match inside(view).find(|member| !member.disk.outbox.is_empty()) {
+    let waits_in_vain = |disk: &Disk| {
+        let standing = disk.standing();
+        standing.is_some_and(|standing| forgotten(view).any(|device| standing.member(&device).is_some()))
+    };
+    let mut waiting = inside(view).filter(|member| !member.disk.outbox.is_empty());
+    match waiting.find(|member| !waits_in_vain(member.disk)) {
         Some(member) => {
             let count = member.disk.outbox.len();
             Err(format!("{} still has {count} events that others lack", member.member))
