@@ -187,6 +187,7 @@ impl<E: Engine> Member<E> {
         })
         .ok()?;
         self.states.insert(sid, state);
+        self.strangers.clear();
         self.confirmed = true;
         for event in forked {
             if let Some(again) = self.accept(None, event.event.body, cx) {
@@ -287,6 +288,9 @@ impl<E: Engine> Member<E> {
     /// A device that more than half of the other accounts of its state no longer know, for long, was let in
     /// by a branch that lost: it is outside, and may ask to be let in again.
     fn count_strangers(&mut self, from: MemberId, echo: &Echo, cx: &mut Cx<'_, E>) {
+        if cx.disk().membership != Membership::Inside {
+            return;
+        }
         let now_ms = cx.monotonic_ms();
         match echo.leaf_key {
             Some(_) => drop(self.strangers.remove(&from)),
@@ -300,7 +304,7 @@ impl<E: Engine> Member<E> {
         };
         let long = self.strangers.iter().filter(|(_, (first, last))| first + LOST_MS <= *last);
         let strangers = long.filter(|(place, _)| known(place)).count();
-        if strangers * 2 > others && cx.disk().membership == Membership::Inside {
+        if strangers * 2 > others {
             self.strangers.clear();
             let told = self.write(cx, "T4 votes", |disk| {
                 disk.disowned = true;

@@ -119,7 +119,7 @@ impl<E: Engine> Scenario for Members<E> {
 
     fn replay_command(&self, seed: u64) -> String {
         format!(
-            "cargo run --release -p spacepanda-tests --bin simulate -- --backend {} --profile {} --replay {seed}",
+            "cargo run -p spacepanda-tests --bin simulate -- --backend {} --profile {} --replay {seed}",
             self.backend, self.profile.name
         )
     }

@@ -35,6 +35,8 @@ pub(super) fn i01_no_loss<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
         };
         let seen = author.as_ref().and_then(|it| canonical(it.disk, &event.event.seen_sid));
         let seen = seen.and_then(|sid| view.ledger.standings.get(&sid));
+        // Who came by a branch that lost speaks to those of that branch alone.
+        let seen = seen.filter(|standing| standing.member(&event.event.author).is_some());
         for reader in inside(view) {
             let account = view.setup.people.get(usize::from(reader.member.0)).map(|it| it.account);
             let Some(account) = account else { continue };
