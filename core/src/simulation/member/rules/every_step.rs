@@ -132,5 +132,11 @@ pub(super) fn i18_carry_to_the_entitled<E: Engine>(view: &Seen<'_, E>) -> Result
 
 /// I20: the child of one's own commit is kept, not made again from bytes.
 pub(super) fn i20_own_branch_is_kept<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
-    unbroken(view, "i20_own_branch_is_kept")
+    unbroken(view, "i20_own_branch_is_kept")?;
+    let Some(stepped) = view.member(view.stepped) else { return Ok(()) };
+    let disk = stepped.disk;
+    match disk.states.iter().find(|(sid, row)| row.own && row.rows.is_none() && !disk.pruned.contains(sid)) {
+        Some((sid, _)) => Err(format!("{} did not keep {sid:?}, which it made", stepped.member)),
+        None => Ok(()),
+    }
 }
