@@ -13,6 +13,7 @@ pub mod graph;
 pub mod hearsay;
 pub mod node;
 pub mod roster;
+pub mod route;
 mod span;
 pub mod support;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use choice::Head;
 use hearsay::{Claims, MAX_CLAIMED_CHILDREN};
 pub use node::{Class, Held, Node};
 pub use roster::Roster;
+pub use route::Route;
 use span::Spans;
 pub use support::{Equivocation, Heard, Support, Supports};
 

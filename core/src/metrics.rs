@@ -165,6 +165,8 @@ pub struct Metrics {
     pub messages_accepted: Counter,
     /// Events of others taken into their logs: messages, and what keeps a group going.
     pub events_processed: Counter,
+    /// Heads that went to another branch.
+    pub head_switches: Counter,
     /// Durable write transactions.
     pub write_transactions: Counter,
     /// Writes grouped into one transaction.
@@ -192,6 +194,7 @@ impl Metrics {
             rejected: families.add("peer_input_rejected", "Refused input of peers"),
             messages_accepted: families.add("messages_accepted", "Own messages made durable"),
             events_processed: families.add("events_processed", "Events of others taken into their logs"),
+            head_switches: families.add("head_switches", "Groups that went to another branch"),
             write_transactions: families.add("write_transactions", "Durable write transactions"),
             write_batch_size: families.register(
                 "write_batch_size",

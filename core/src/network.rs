@@ -6,12 +6,14 @@
 mod addresses;
 mod admit;
 mod adopt;
+mod branches;
 mod commit;
 mod config;
 mod custody;
 mod dial;
 mod groups;
 mod handshake;
+mod head;
 mod health;
 mod housekeeping;
 mod intake;
@@ -32,6 +34,7 @@ use std::{
 };
 
 pub(crate) use self::adopt::{add_member, end_membership};
+pub(crate) use commit::Pending;
 pub use config::NetworkConfig;
 use ed25519_dalek::SigningKey;
 pub(crate) use groups::Ahead;
@@ -96,6 +99,8 @@ pub struct Network {
     links: link::Links,
     tips: tip::Tips,
     repairs: repair::Repairs,
+    waits: commit::Waits,
+    branches: branches::Shown,
     strikes: misbehaviour::Strikes,
     strangers: strangers::Strangers,
     nonces: admit::Nonces,
@@ -138,6 +143,8 @@ impl Network {
             groups: groups::Groups::default(),
             links: link::Links::default(),
             tips: tip::Tips::default(),
+            waits: commit::Waits::default(),
+            branches: branches::Shown::default(),
             repairs: repair::Repairs::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),

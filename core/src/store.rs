@@ -3,6 +3,7 @@
 //! [`Vault`] is an account's encrypted database, [`server::ServerStore`] the server's own. Blind to
 //! the network.
 
+pub mod branch;
 pub mod commit;
 mod connect;
 mod error;

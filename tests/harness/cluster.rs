@@ -74,7 +74,7 @@ impl Cluster {
 }
 
 /// The real port of a person's router.
-async fn peer_port(person: &Person) -> SocketAddr {
+pub(crate) async fn peer_port(person: &Person) -> SocketAddr {
     let listening = person.status().await.listen_addresses;
     let ports = listening.iter().filter_map(|address| address.strip_prefix("/ip4/127.0.0.1/tcp/"));
     let port = ports.filter_map(|rest| rest.split('/').next()?.parse().ok()).next();

@@ -23,8 +23,8 @@ use spacepanda_core::{
 };
 use spacepanda_proto::peer::v1::{
     FrameOutcome, Hello, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest, PeerRequest,
-    PeerResponse, PushFrames, PushFramesReply, PushLetter, PushLetterReply, RefusalReason, peer_request,
-    peer_response,
+    PeerResponse, PushFrames, PushFramesReply, PushLetter, PushLetterReply, PushSupportsReply, RefusalReason,
+    peer_request, peer_response,
 };
 use tokio::sync::mpsc;
 
@@ -261,6 +261,9 @@ async fn answer(mut events: mpsc::Receiver<RouterEvent>, shown: Shown, received:
             peer_request::Kind::PushLetter(_) => {
                 let outcome = FrameOutcome::Stored.into();
                 respond(reply, peer_response::Kind::PushLetter(PushLetterReply { outcome }));
+            }
+            peer_request::Kind::PushSupports(_) => {
+                respond(reply, peer_response::Kind::PushSupports(PushSupportsReply {}));
             }
             // Nobody asks an intruder to let them in.
             peer_request::Kind::JoinChallenge(_) | peer_request::Kind::Join(_) => {}

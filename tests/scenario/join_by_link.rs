@@ -3,13 +3,24 @@
 use std::{fs, time::SystemTime};
 
 use prost_types::Duration;
+use spacepanda_core::{invite::InviteLink, router::Address};
 use spacepanda_proto::api::v1::{
     CreateInviteRequest, JoinSpaceRequest, JoinState, RevokeInviteRequest, event::Kind,
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    time::timeout,
 };
 use tonic::Code;
 
 use crate::harness::{
-    Cluster, Person, Server, client::request_id, refused, refused_with, same_world, stolen::copy, wait::when,
+    Cluster, Person, Server,
+    client::request_id,
+    cluster::peer_port,
+    refused, refused_with, same_world,
+    stolen::copy,
+    wait::{DEADLINE, when},
     wait_until,
 };
 
@@ -127,6 +138,43 @@ async fn a_join_waits_for_an_offline_inviter_and_completes_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_join_whose_caller_hung_up_completes_by_itself() {
+    let alice = Server::start("alice").await.sign_up("alice").await;
+    let bob = Server::start("bob").await.sign_up("bob").await;
+    let space = alice.create_space("The garden").await.space_id;
+    let gate = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let link = through(&gate, &alice.invite(&space).await);
+
+    let call = tokio::spawn({
+        let bob = bob.clone();
+        async move { bob.try_join(&link).await }
+    });
+    let dialled = timeout(DEADLINE, gate.accept()).await.expect("bob's server dials").expect("a connection");
+    call.abort();
+    assert!(call.await.is_err_and(|error| error.is_cancelled()), "answered before bob could hang up");
+    // On the same connection: when this is answered, the server knows that nobody waits any more.
+    bob.status().await;
+
+    // That dial fails. The next one will not, and nobody asks for it.
+    let behind = peer_port(&alice).await;
+    drop(dialled);
+    tokio::spawn(async move {
+        while let Ok((mut dialler, _)) = gate.accept().await {
+            let mut server = TcpStream::connect(behind).await.expect("alice's server");
+            tokio::spawn(async move { copy_bidirectional(&mut dialler, &mut server).await });
+        }
+    });
+    let mut feed = bob.events(Some(0)).await;
+    let state = feed.next_matching("the join to end", |kind| match kind {
+        Kind::JoinProgress(progress) if progress.state() != JoinState::Pending => Some(progress.state()),
+        _ => None,
+    });
+    assert_eq!(state.await, JoinState::Joined);
+    let world = same_world(&[&alice, &bob], &space, 0).await;
+    assert_eq!(world.roster.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_join_ends_with_the_reason_when_someone_else_took_the_last_use() {
     let (cluster, [alice, bob, carol]) = Cluster::of(["alice", "bob", "carol"]).await;
     let space = alice.create_space("The garden").await.space_id;
@@ -184,4 +232,12 @@ async fn short_invite(person: &Person, space_id: &str) -> spacepanda_proto::api:
         ..Default::default()
     };
     person.spaces().create_invite(request).await.expect("invite").into_inner()
+}
+
+/// The same link with another way to its inviter.
+fn through(gate: &TcpListener, link: &str) -> String {
+    let port = gate.local_addr().expect("an address").port();
+    let address = Address::parse(&format!("/ip4/127.0.0.1/tcp/{port}")).expect("an address");
+    let link = InviteLink::parse(link).expect("a link");
+    InviteLink { addresses: vec![address.to_bytes()], ..link }.encode()
 }

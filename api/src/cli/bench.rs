@@ -2,6 +2,7 @@
 //!
 //! Every number comes from real server processes, sockets and files, but for the row of the engine.
 
+mod disk;
 mod engine;
 mod latency;
 mod memory;
@@ -63,6 +64,9 @@ pub(super) async fn run(out: Output, args: Bench) -> Result<Outcome, Failure> {
 async fn measure(out: Output, args: Bench) -> Result<Report, Failure> {
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut report = Report { machine: Machine::here(), rows: Vec::new() };
+    if wanted(Part::Throughput) || wanted(Part::Latency) {
+        report.rows.extend(disk::measure()?);
+    }
     if wanted(Part::Throughput) {
         out.note(&format!("throughput: {} messages, {} in flight ...", args.messages, args.in_flight));
         report.rows.extend(throughput::measure(args.messages, args.in_flight).await?);

@@ -25,6 +25,9 @@
 //! of where a claim hangs it. Of a state that several claims hang below different parents, votes count for
 //! neither: no claim moves votes from where another one counted them.
 //!
+//! An only child that could be checked is followed by whom it removes, too: without a rival everyone goes
+//! there.
+//!
 //! Members who know the same and merged the same children choose the same. A commit that removes this
 //! device is one that it cannot enter: of such a one it counts only that its own account has no vote. So
 //! who is removed may still count other votes than the rest. For two who remove each other that is
@@ -178,7 +181,17 @@ impl Dag {
             return None;
         }
         let parent = self.node(parent)?;
-        self.votes(parent).locked().or_else(|| self.first_merged(parent, &children))
+        let locked = self.votes(parent).locked();
+        let first = || self.first_merged(parent, &children);
+        locked.or_else(first).or_else(|| self.own_removal(parent, &children))
+    }
+
+    /// The only commit known to be right, if it puts this device's account out: the others follow it, too.
+    fn own_removal(&self, parent: &Node, children: &[&Node]) -> Option<StateId> {
+        let own = parent.roster.account_of(&self.own)?;
+        let mut checked = children.iter().filter(|child| child.is_checked_in(&parent.sid));
+        let only = checked.next().filter(|_| checked.next().is_none())?;
+        (only.class == Class::Removal && !only.roster.contains(own)).then_some(only.sid)
     }
 
     /// The votes on the children of a state.

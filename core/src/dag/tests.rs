@@ -8,6 +8,7 @@ mod partition;
 mod plan;
 mod properties;
 mod roots;
+mod route;
 mod speed;
 mod story;
 mod support;

@@ -21,7 +21,7 @@ pub use plan::{Plan, plan};
 use super::policy::{Policy, PolicyError};
 use crate::{
     certificate::Certificate,
-    dag::Class,
+    dag::{Class, Roster},
     event::EventError,
     id::{AccountId, DeviceId, EventId, GroupId},
     model::Role,
@@ -214,6 +214,12 @@ impl Standing {
     pub fn devices_of(&self, account: &AccountId) -> impl Iterator<Item = DeviceId> {
         let of_account = move |member: &&RosterMember| member.certificate.account == *account;
         self.roster.iter().filter(of_account).map(|member| member.certificate.device)
+    }
+
+    /// Who is in it, as the choice of the head sees them.
+    pub fn members(&self) -> Roster {
+        let member = |leaf: &RosterMember| (leaf.certificate.account, leaf.certificate.device);
+        self.roster.iter().map(member).collect()
     }
 
     /// What a device may do, through its account.

@@ -1,17 +1,20 @@
 //! Logs of several devices meeting in one vault, without a network.
 
+use std::sync::Arc;
+
 use ed25519_dalek::SigningKey;
 
 use super::*;
 use crate::{
     certificate::Certificate,
     clock::random,
+    dag::{Class, Held, Node},
     event::{Body, ChangeKind, SignedEvent},
     group::{authorize::Standing, policy::Policy, state::StateFacts},
-    id::{ChannelId, GroupId, LogId, StateId},
+    id::{ChannelId, CommitId, GroupId, LogId, StateId},
     keys::VaultKey,
     model::{Page, Role},
-    store::{Vault, logbook::LogBook, message, mls, role_change, space},
+    store::{Vault, branch, logbook::LogBook, message, mls, role_change, space},
 };
 
 const GID: GroupId = GroupId([9; 16]);
@@ -185,7 +188,17 @@ impl Device {
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
-                    mls::insert_state(tx.conn(), &facts, parent, None, 1).await?;
+                    let node = Node {
+                        sid: facts.sid,
+                        parent,
+                        epoch: facts.epoch,
+                        commit: CommitId([0; 32]),
+                        committer: DeviceId([0; 32]),
+                        class: Class::Change,
+                        roster: Arc::default(),
+                        held: Held::Live,
+                    };
+                    branch::insert_child(tx.conn(), GID, &node, Some(&facts), 1).await?;
                     mls::forget_secrets(tx.conn(), GID, 2).await
                 })
             })

@@ -12,11 +12,7 @@ use spacepanda_proto::peer::v1::{
     peer_request, peer_response,
 };
 
-use super::{
-    Network, Slot, SlotError,
-    commit::{Wish, is_committer},
-    misbehaviour::Offence,
-};
+use super::{Network, Slot, SlotError, commit::Wish, misbehaviour::Offence};
 use crate::{
     certificate::Certificate,
     clock::{now_ms, random},
@@ -150,9 +146,6 @@ impl Network {
         if standing.policy.uses_of(id) >= invite.max_uses {
             return refuse(JoinOutcome::UsedUp);
         }
-        if !is_committer(&standing, &self.keys.device_id()) {
-            return refuse(JoinOutcome::Unknown);
-        }
         let leaf = AddedLeaf { certificate: checked.certificate, key_package_hash: checked.hash };
         match self.add(&mut slot, request.key_package, leaf, proof).await {
             Ok(()) => {}
@@ -275,7 +268,13 @@ impl Network {
             let mut reader = self.vault.read().await?;
             commit::commit_frames(reader.conn(), gid, (known_epoch, left_epoch), u32::MAX).await?
         };
-        if self.push_now(peer, frames).await {
+        let shown = self.push_now(peer, frames).await;
+        // It goes where it is told that the others went.
+        if let Err(error) = self.tell_supports(gid, peer).await {
+            tracing::warn!(%error, "a removed member could not be told what the others follow");
+            return Ok(());
+        }
+        if shown {
             self.vault
                 .write(move |tx| Box::pin(async move { outbox::farewell_done(tx.conn(), gid, device).await }))
                 .await?;

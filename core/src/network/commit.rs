@@ -1,24 +1,28 @@
-//! Making commits: open requests, answered by the one device that commits in one batch (T5).
+//! Making commits: open requests, answered in one batch by the device whose turn it is (T5).
 
-use std::sync::Arc;
-
-use super::{
-    Network, Slot, SlotError,
-    adopt::{Adoption, adopt},
-    link::Outgoing,
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
+
+use super::{Network, Slot, SlotError, head::Learnt, link::Outgoing};
 use crate::{
     clock::now_ms,
+    dag::{
+        Held, Node,
+        turn::{Outlook, Sake, Turn, turn},
+    },
     event::SignedEvent,
     group::{
         authorize::{AddedLeaf, JoinProof, Justification, MAX_REQUESTS, Standing, plan},
         commit::{Change, Committed},
         error::GroupError,
         frame::Frame,
-        requests::{Batch, Candidate, batch},
+        requests::{self, Batch, Candidate, Path, Status, batch},
         state::GroupState,
     },
-    id::{DeviceId, EventId, GroupId},
+    id::{AccountId, DeviceId, EventId, GroupId, StateId},
     store::{StoreError, event, invite, mls},
 };
 
@@ -31,67 +35,162 @@ pub(super) struct Wish {
     pub(super) requests: Vec<SignedEvent>,
 }
 
-/// Whether a device is the one whose commits are made and followed here: the first owner's. The group's
-/// rules let every member commit; rivals could not be healed yet, so there must be none.
-pub(super) fn is_committer(standing: &Standing, device: &DeviceId) -> bool {
-    let account = standing.member(device).map(|member| member.certificate.account);
-    account.is_some() && account == standing.policy.owner()
+/// What could not be committed is tried again after this long, when nothing calls for it before.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What becomes of a group's open requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pending {
+    /// None is left that this device could commit.
+    Nothing,
+    /// This device commits them after this time, if nobody else does.
+    For(Duration),
+    /// Nobody else is there to share a commit with.
+    Apart,
+}
+
+/// Since when each request of a group has been open in the state that is the head.
+#[derive(Default)]
+pub(super) struct Waits(Mutex<HashMap<GroupId, Waiting>>);
+
+struct Waiting {
+    head: StateId,
+    since: HashMap<EventId, Instant>,
+}
+
+impl Waits {
+    /// How long the one that waits the longest of these has waited in this state.
+    fn longest(&self, gid: GroupId, head: StateId, open: &[EventId], now: Instant) -> Duration {
+        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = groups.entry(gid).or_insert_with(|| Waiting { head, since: HashMap::new() });
+        if waiting.head != head {
+            *waiting = Waiting { head, since: HashMap::new() };
+        }
+        waiting.since.retain(|request, _| open.contains(request));
+        let waited = open.iter().map(|request| now - *waiting.since.entry(*request).or_insert(now));
+        waited.max().unwrap_or_default()
+    }
 }
 
 impl Network {
-    /// Answers open requests whenever some may be there.
+    /// Answers open requests whenever some may be there and it is this device's turn.
     pub(super) async fn commit_requests(self: Arc<Self>) {
         loop {
-            let groups = async {
-                let mut reader = self.vault.read().await?;
-                mls::live_groups(reader.conn()).await
-            };
-            match groups.await {
-                Ok(groups) => {
-                    for gid in groups {
-                        if let Err(error) = Box::pin(self.answer_requests(gid)).await {
-                            tracing::warn!(%error, "open requests could not be answered");
-                        }
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "groups cannot be read"),
+            let next = self.answer_all().await;
+            tokio::select! {
+                () = self.wake.commit.notified() => {}
+                () = until(next) => {}
             }
-            self.wake.commit.notified().await;
         }
     }
 
-    /// Commits the open requests of a group, if this device does that; closes those without a future.
+    /// Gives the time until a turn comes that depends on nothing else.
+    async fn answer_all(self: &Arc<Self>) -> Option<Duration> {
+        let groups = async {
+            let mut reader = self.vault.read().await?;
+            mls::live_groups(reader.conn()).await
+        };
+        let groups = match groups.await {
+            Ok(groups) => groups,
+            Err(error) => {
+                tracing::warn!(%error, "groups cannot be read");
+                return Some(RETRY);
+            }
+        };
+        let mut next: Option<Duration> = None;
+        for gid in groups {
+            let wait = match Box::pin(self.answer_requests(gid)).await {
+                Ok(Pending::For(wait)) => Some(wait),
+                // Whoever comes wakes this.
+                Ok(Pending::Nothing | Pending::Apart) | Err(SlotError::NotAMember) => None,
+                Err(error) => {
+                    tracing::warn!(%error, "open requests could not be answered");
+                    Some(RETRY)
+                }
+            };
+            next = next.into_iter().chain(wait).min();
+        }
+        next
+    }
+
+    /// Commits the open requests of a group if it is this device's turn, and closes those without a future.
     ///
     /// # Errors
     /// [`SlotError`]
-    pub(crate) async fn answer_requests(self: &Arc<Self>, gid: GroupId) -> Result<(), SlotError> {
+    pub(crate) async fn answer_requests(self: &Arc<Self>, gid: GroupId) -> Result<Pending, SlotError> {
         let open = self.open_requests(gid).await?;
         if open.is_empty() {
-            return Ok(());
+            return Ok(Pending::Nothing);
         }
         let mut slot = self.groups.lock(gid).await;
         let own = self.keys.device_id();
-        let standing = slot.head(&self.vault).await?.facts().standing.clone();
-        if !is_committer(&standing, &own) {
-            return Ok(());
-        }
+        let head = slot.head(&self.vault).await?;
+        let (sid, standing) = (head.facts().sid, head.facts().standing.clone());
         let open: Vec<_> = open.into_iter().map(Candidate::plain).collect();
-        // Nobody is ahead of the one who commits: what it cannot act on alone, it never can.
-        let possible =
-            |candidate: &Candidate| !batch(vec![candidate.clone()], &standing, &own).requests.is_empty();
-        let (open, closed): (Vec<_>, Vec<_>) = open.into_iter().partition(possible);
+        let dag = slot.dag(&self.vault, own).await?;
+        let judged = open.into_iter().map(|candidate| {
+            let seen = &candidate.request.event.seen_sid;
+            let path = Path { included: None, has_seen: dag.is_below(&sid, seen) };
+            (requests::status(&candidate, &standing, path), candidate)
+        });
+        let (open, closed): (Vec<_>, Vec<_>) = judged.partition(|(status, _)| *status == Status::Open);
         if !closed.is_empty() {
-            self.reject_requests(gid, closed.into_iter().map(|closed| closed.request.id).collect()).await?;
+            let closed = closed.into_iter();
+            let closed = closed.map(|(status, closed)| (closed.request.id, status == Status::Ahead));
+            self.close_requests(gid, closed.collect()).await?;
+            // What waited for a removal need not any more.
+            self.wake.outbox.notify_one();
         }
+        let open = open.into_iter().map(|(_, candidate)| candidate).collect();
         let Batch { requests, .. } = batch(open, &standing, &own);
         if requests.is_empty() {
-            return Ok(());
+            return Ok(Pending::Nothing);
+        }
+        match self.turn_to_commit(&mut slot, sid, &standing, &requests).await? {
+            Turn::Now => {}
+            Turn::In(wait) => return Ok(Pending::For(wait)),
+            Turn::Apart => return Ok(Pending::Apart),
         }
         let committed = self.commit(&mut slot, Wish { requests, ..Wish::default() }, |_, _| Ok(None)).await;
         if committed.is_err() {
             slot.forget();
         }
-        committed
+        committed.map(|()| Pending::Nothing)
+    }
+
+    async fn turn_to_commit(
+        &self,
+        slot: &mut Slot,
+        sid: StateId,
+        standing: &Standing,
+        requests: &[SignedEvent],
+    ) -> Result<Turn, SlotError> {
+        let (own, account) = (self.keys.device_id(), self.keys.account());
+        let reasons =
+            Justification { requests: requests.to_vec(), ..Justification::empty(now_ms().unsigned_abs()) };
+        let planned = plan(standing, &own, &[], &reasons).map_err(GroupError::from)?;
+        let before = standing.members();
+        let stays = |(_, device): &(&AccountId, &DeviceId)| !planned.removes.contains(device);
+        let after = before.members().filter(stays).map(|(account, device)| (*account, *device)).collect();
+        let members = self.connected_members(slot).await?;
+        let online = members.into_iter().map(|(device, _)| device).collect();
+        let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+        let waited = self.waits.longest(slot.gid(), sid, &ids, Instant::now());
+        let asked = requests.iter().filter(|request| request.event.author == own);
+        let asked = asked.map(|request| now_ms().unsigned_abs().saturating_sub(request.event.wall_ms)).max();
+        let dag = slot.dag(&self.vault, own).await?;
+        let ranked = dag.node(&sid).map(|node| dag.ranked(node)).unwrap_or_default();
+        Ok(turn(&Outlook {
+            own,
+            account,
+            ranked: &ranked,
+            before: &before,
+            after: &after,
+            online: &online,
+            removal: !planned.removes.is_empty(),
+            sake: asked.map_or(Sake::Others, |ms| Sake::OwnUser(Duration::from_millis(ms))),
+            waited,
+        }))
     }
 
     async fn open_requests(&self, gid: GroupId) -> Result<Vec<SignedEvent>, StoreError> {
@@ -106,12 +205,13 @@ impl Network {
         Ok(open)
     }
 
-    async fn reject_requests(&self, gid: GroupId, stale: Vec<EventId>) -> Result<(), StoreError> {
+    /// Nobody can act on these in this head; on those that lie ahead perhaps in a later one.
+    async fn close_requests(&self, gid: GroupId, closed: Vec<(EventId, bool)>) -> Result<(), StoreError> {
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
-                    for request in stale {
-                        invite::reject_request(tx.conn(), gid, request).await?;
+                    for (request, is_ahead) in closed {
+                        invite::close_request(tx.conn(), gid, request, is_ahead).await?;
                     }
                     Ok(())
                 })
@@ -127,43 +227,38 @@ impl Network {
         letter: impl FnOnce(&Committed, &GroupState) -> Result<Option<super::admit::Letter>, SlotError>,
     ) -> Result<(), SlotError> {
         let before = self.connected_members(slot).await?;
-        let members = slot.members(&self.vault).await?;
         let head = slot.head(&self.vault).await?;
         let (parent, env_tag) = (head.facts().sid, head.facts().env_tag);
         let mut committed = self.make_commit(head, wish)?;
         let letter = letter(&committed, &committed.child)?;
         let frame = Frame::decode(&committed.frame).map_err(|_| GroupError::TooLarge)?;
         let bytes: Arc<[u8]> = std::mem::take(&mut committed.frame).into();
-        let adoption = Adoption {
-            facts: committed.child.facts().clone(),
-            rows: committed.child.take_changes()?,
-            parent,
+        let facts = committed.child.facts().clone();
+        let node = Node {
+            sid: facts.sid,
+            parent: Some(parent),
+            epoch: facts.epoch,
             commit: committed.commit_id,
-            committer: self.keys.device_id(),
+            committer: committed.committer,
+            class: committed.authorized.class,
+            roster: Arc::new(facts.standing.members()),
+            held: Held::Live,
+        };
+        let learnt = Learnt {
+            node,
+            secrets: Some((facts, committed.child.take_changes()?)),
             frame: frame.id(),
             frame_bytes: Arc::clone(&bytes),
             env_tag,
             authorized: committed.authorized,
-            members,
-            me: self.keys.account(),
-            farewell: true,
+            own: true,
         };
-        self.vault
-            .write(move |tx| {
-                Box::pin(async move {
-                    adopt(tx, &adoption).await?;
-                    match letter {
-                        Some(letter) => letter.queue(tx, adoption.facts.gid).await,
-                        None => Ok(()),
-                    }
-                })
-            })
-            .await?;
+        self.learn(slot, learnt, Some(committed.child), letter).await?;
         // Those it removes hear it like everyone else; the farewell covers those who are away.
         for (_, peer) in before {
             self.links.push(&peer, Outgoing { bytes: Arc::clone(&bytes), custody: None });
         }
-        self.after_adoption(slot, committed.child).await
+        Ok(())
     }
 
     fn make_commit(&self, head: &GroupState, wish: Wish) -> Result<Committed, SlotError> {
@@ -181,5 +276,12 @@ impl Network {
         let encoded = reasons.encode().map_err(GroupError::from)?;
         let change = Change { adds: key_packages, removes: planned.removes, policy: planned.policy };
         Ok(head.commit(&self.keys.identity, change, encoded)?)
+    }
+}
+
+async fn until(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
     }
 }

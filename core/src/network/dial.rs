@@ -18,6 +18,8 @@ use crate::{
 const MAX_DIALS: usize = 16;
 /// As long as someone is missing, looked over at least this often: a block may have ended.
 const LOOK: Duration = Duration::from_secs(30);
+/// Nor more often than this, unless woken.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// When each peer may be dialled again.
 #[derive(Default)]
@@ -90,8 +92,20 @@ impl Dialling {
         });
     }
 
-    fn next(&self) -> Option<Instant> {
-        self.with(|attempts| attempts.values().filter_map(|attempt| attempt.next).min())
+    /// Those of the missing whose time has come: their dials are under way from now on. No other's wait
+    /// is left to wake the dialler at once, again and again.
+    fn turns(&self, missing: &HashSet<PeerId>, blocked: &HashSet<PeerId>, now: Instant) -> Vec<PeerId> {
+        self.keep_only(missing);
+        for peer in blocked {
+            self.put_off(peer, now + LOOK);
+        }
+        missing.difference(blocked).filter(|peer| self.take_turn(peer, now)).copied().collect()
+    }
+
+    /// How long nobody's time comes.
+    fn wait(&self, now: Instant) -> Duration {
+        let next = self.with(|attempts| attempts.values().filter_map(|attempt| attempt.next).min());
+        next.map_or(LOOK, |next| next.saturating_duration_since(now)).clamp(SHORTEST_WAIT, LOOK)
     }
 }
 
@@ -104,12 +118,10 @@ impl Network {
                 tracing::warn!(%error, "known peers cannot be read");
                 true
             });
-            let wait =
-                self.dialling.next().map_or(LOOK, |next| next.saturating_duration_since(Instant::now()));
             tokio::select! {
                 () = self.wake.dial.notified() => {}
                 // With everyone there, nothing wakes an idle account's database.
-                () = tokio::time::sleep(wait.clamp(Duration::from_millis(10), LOOK)), if missing => {}
+                () = tokio::time::sleep(self.dialling.wait(Instant::now())), if missing => {}
             }
         }
     }
@@ -123,16 +135,13 @@ impl Network {
         let is_missing =
             |peer: &PeerId| peer != self.router.peer_id() && self.links.certificate(peer).is_none();
         let missing: HashSet<PeerId> = wanted.into_iter().filter(is_missing).collect();
-        self.dialling.keep_only(&missing);
+        let mut blocked = HashSet::new();
         for peer in &missing {
             if self.router.is_blocked(peer).await {
-                self.dialling.put_off(peer, Instant::now() + LOOK);
-                continue;
+                blocked.insert(*peer);
             }
-            if !self.dialling.take_turn(peer, Instant::now()) {
-                continue;
-            }
-            let peer = *peer;
+        }
+        for peer in self.dialling.turns(&missing, &blocked, Instant::now()) {
             let (network, limit) = (Arc::clone(self), Arc::clone(limit));
             self.spawn("dial", async move {
                 let _permit = limit.acquire().await;
@@ -162,5 +171,51 @@ impl Network {
         let link = self.router.dial(peer, addresses).await?;
         self.introduce(peer, link.outbound).await.map_err(|_| DialError::Unreachable)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::of_secret(&[n; 32]).unwrap()
+    }
+
+    fn nobody() -> HashSet<PeerId> {
+        HashSet::new()
+    }
+
+    #[test]
+    fn a_wait_for_someone_no_longer_wanted_leaves_the_dialler_at_rest() {
+        let (dialling, start) = (Dialling::default(), Instant::now());
+        let (missing, other) = (HashSet::from([peer(1)]), peer(2));
+        assert_eq!(dialling.turns(&missing, &nobody(), start), [peer(1)]);
+        assert_eq!(dialling.turns(&HashSet::from([peer(1), other]), &nobody(), start), [other]);
+        dialling.failed(&other, start);
+        let later = start + LOOK;
+        assert_eq!(dialling.wait(later), SHORTEST_WAIT, "its wait is over: this test proves something");
+
+        // One is missing, and the dial to it under way; the other is no longer wanted.
+        assert!(dialling.turns(&missing, &nobody(), later).is_empty());
+        assert_eq!(dialling.wait(later), LOOK);
+        dialling.failed(&peer(1), later);
+        assert_eq!(
+            dialling.turns(&missing, &nobody(), later + LOOK),
+            [peer(1)],
+            "the missing one is not lost"
+        );
+    }
+
+    #[test]
+    fn a_wait_for_someone_blocked_leaves_the_dialler_at_rest() {
+        let (dialling, start) = (Dialling::default(), Instant::now());
+        let missing = HashSet::from([peer(1)]);
+        assert_eq!(dialling.turns(&missing, &nobody(), start), [peer(1)]);
+        dialling.failed(&peer(1), start);
+        let later = start + LOOK;
+        assert!(dialling.turns(&missing, &missing, later).is_empty());
+        assert_eq!(dialling.wait(later), LOOK);
+        assert_eq!(dialling.turns(&missing, &nobody(), later + LOOK), [peer(1)], "once the block has ended");
     }
 }

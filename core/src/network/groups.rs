@@ -12,10 +12,11 @@ use lru::LruCache;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{
+    dag::{Dag, Equivocation, Support},
     group::{error::GroupError, state::GroupState},
-    id::{GroupId, StateId},
+    id::{DeviceId, GroupId, StateId},
     journal::Members,
-    store::{StoreError, Vault, mls, space},
+    store::{StoreError, Vault, branch, mls, space},
 };
 
 /// States of one group kept loaded: the head and a few parents whose late messages still come.
@@ -101,11 +102,12 @@ pub struct Slot {
     head: Option<StateId>,
     states: LruCache<StateId, GroupState>,
     members: Option<Arc<Members>>,
+    dag: Option<Dag>,
 }
 
 impl Slot {
     fn new(gid: GroupId) -> Self {
-        Self { gid, head: None, states: LruCache::new(LOADED_STATES), members: None }
+        Self { gid, head: None, states: LruCache::new(LOADED_STATES), members: None, dag: None }
     }
 
     /// The group.
@@ -175,12 +177,47 @@ impl Slot {
         Some((self.states.get_mut(&self.head?)?, self.members.as_deref()?))
     }
 
-    /// A stored child is the head now.
-    pub(crate) fn adopt(&mut self, child: GroupState) {
-        let sid = child.facts().sid;
-        self.states.put(sid, child);
-        self.head = Some(sid);
+    /// The states of all branches, and what members follow.
+    ///
+    /// # Errors
+    /// [`SlotError`]
+    pub(crate) async fn dag(&mut self, vault: &Vault, own: DeviceId) -> Result<&mut Dag, SlotError> {
+        let dag = match self.dag.take() {
+            Some(dag) => dag,
+            None => {
+                let mut reader = vault.read().await?;
+                branch::load(reader.conn(), self.gid, own).await?.ok_or(SlotError::NotAMember)?
+            }
+        };
+        Ok(self.dag.insert(dag))
+    }
+
+    /// The proofs that these votes completed against their devices.
+    pub(super) fn proofs_against(&self, heard: &[Support]) -> Vec<Equivocation> {
+        let supports = self.dag.as_ref().map(Dag::supports);
+        let proof = |vote: &Support| supports.and_then(|supports| supports.equivocation(&vote.device));
+        heard.iter().filter_map(proof).copied().collect()
+    }
+
+    /// Keeps a state loaded that is stored, or is about to be.
+    pub(super) fn keep(&mut self, state: GroupState) {
+        self.states.put(state.facts().sid, state);
+    }
+
+    /// The head is this state now.
+    pub(super) fn stand_on(&mut self, head: StateId) {
+        self.head = Some(head);
         self.members = None;
+    }
+
+    /// The secrets of these states are gone.
+    pub(super) fn drop_states(&mut self, states: &[StateId]) {
+        for sid in states {
+            self.states.pop(sid);
+            if let Some(dag) = &mut self.dag {
+                dag.prune(sid);
+            }
+        }
     }
 
     /// Drops everything loaded: a transaction failed, and memory may be ahead of the vault.
@@ -188,5 +225,6 @@ impl Slot {
         self.head = None;
         self.states.clear();
         self.members = None;
+        self.dag = None;
     }
 }

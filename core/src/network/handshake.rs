@@ -160,6 +160,7 @@ impl Network {
         }
         self.wake.outbox.notify_one();
         self.wake.join.notify_one();
+        self.wake.commit.notify_one();
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Why a group is forked.
-pub(super) const SET_ASIDE: &str = "a change of the group does not fit the state held here and was set aside";
+pub(super) const BEYOND: &str = "the others went on in a state that this device cannot enter";
 /// Why a group resyncs.
 const ON_THEIR_WAY: &str = "changes to the group are on their way";
 /// Why a group that resyncs is stalled.
@@ -38,28 +38,36 @@ pub(super) async fn set(
     Ok(())
 }
 
-/// Nothing is wrong any more, unless a commit that did not fit is still set aside.
+/// Nothing is wrong any more.
 ///
 /// # Errors
 /// [`StoreError`]
 pub(super) async fn recover(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
-    if stored::has_set_aside(tx.conn(), gid).await? {
-        set(tx, gid, GroupHealth::Forked, SET_ASIDE).await
-    } else {
-        set(tx, gid, GroupHealth::Ok, "").await
-    }
+    set(tx, gid, GroupHealth::Ok, "").await
 }
 
-/// Frames of a state that is not known here came: a commit is on its way. With a commit set aside they may
-/// as well be of its side, where nothing here leads, so the fork stays told.
+/// Groups that nothing is missing of any more are as well as before.
+///
+/// # Errors
+/// [`StoreError`]
+pub(super) async fn recover_those_that_wait_for_nothing(tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
+    for gid in stored::waiting_for_nothing(tx.conn(), MISSING).await? {
+        recover(tx, gid).await?;
+    }
+    Ok(())
+}
+
+/// Frames of a state that is not known here came: a commit is on its way. What stands in the way otherwise
+/// stays told.
 ///
 /// # Errors
 /// [`StoreError`]
 pub(super) async fn resync(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
-    if stored::has_set_aside(tx.conn(), gid).await? {
-        set(tx, gid, GroupHealth::Forked, SET_ASIDE).await
-    } else {
-        set(tx, gid, GroupHealth::Resyncing, ON_THEIR_WAY).await
+    match stored::get(tx.conn(), gid).await? {
+        Some((GroupHealth::Ok | GroupHealth::Resyncing, _)) => {
+            set(tx, gid, GroupHealth::Resyncing, ON_THEIR_WAY).await
+        }
+        _ => Ok(()),
     }
 }
 

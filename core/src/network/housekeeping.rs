@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Network, health};
+use super::{Network, SlotError, health};
 use crate::{
     clock::now_ms,
     model::GroupHealth,
@@ -12,8 +12,6 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(60);
 /// Rounds between two sweeps of what is kept for days.
 const SWEEP_EVERY: u32 = 60;
-/// A state older than this that is not the head loses its secrets, milliseconds: 72 h.
-const STATE_LIFE_MS: i64 = 72 * 3_600_000;
 /// Frames, letters and farewells are kept this long, milliseconds: 30 days.
 const FRAME_LIFE_MS: i64 = 30 * 24 * 3_600_000;
 /// Frames of an unknown state wait this long for the commit that explains them, milliseconds.
@@ -41,6 +39,9 @@ impl Network {
             if seen == Some(self.vault.steps()) {
                 continue;
             }
+            if let Err(error) = self.prune_all().await {
+                tracing::warn!(%error, "old secrets could not be deleted");
+            }
             let before = self.vault.steps();
             let waiting = Box::pin(self.look_after_health()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the health of groups could not be noted");
@@ -62,9 +63,6 @@ impl Network {
             .write(|tx| {
                 Box::pin(async move {
                     let (conn, now) = (tx.conn(), now_ms());
-                    for gid in mls::live_groups(conn).await? {
-                        mls::prune(conn, gid, 0, now - STATE_LIFE_MS, now).await?;
-                    }
                     frame::drop_before(conn, now - FRAME_LIFE_MS).await?;
                     outbox::drop_addressed_before(conn, now - FRAME_LIFE_MS).await?;
                     request::forget_old(conn, now).await?;
@@ -72,6 +70,18 @@ impl Network {
                 })
             })
             .await
+    }
+
+    async fn prune_all(&self) -> Result<(), SlotError> {
+        let groups = {
+            let mut reader = self.vault.read().await?;
+            mls::live_groups(reader.conn()).await?
+        };
+        for gid in groups {
+            let mut slot = self.groups.lock(gid).await;
+            self.prune(&mut slot).await?;
+        }
+        Ok(())
     }
 
     /// A group that is still catching up after a minute is stalled: nobody reachable has what it lacks.
@@ -85,9 +95,7 @@ impl Network {
                         health::set(tx, gid, GroupHealth::Stalled, health::MISSING).await?;
                     }
                     stored::drop_parked_before(tx.conn(), now - PARKED_LIFE_MS).await?;
-                    for gid in stored::waiting_for_nothing(tx.conn(), health::MISSING).await? {
-                        health::recover(tx, gid).await?;
-                    }
+                    health::recover_those_that_wait_for_nothing(tx).await?;
                     stored::anything_waits(tx.conn()).await
                 })
             })

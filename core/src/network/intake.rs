@@ -170,8 +170,10 @@ impl Network {
                 self.set_last_state(Some(state));
                 Ok(state)
             }
-            Ok((None, true)) => self.park(certificate, frame, bytes).await,
-            Ok((None, false)) => Err(FrameOutcome::Foreign),
+            Ok((None, shared)) => {
+                self.show_branches(certificate);
+                if shared { self.park(certificate, frame, bytes).await } else { Err(FrameOutcome::Foreign) }
+            }
             Err(_) => Err(FrameOutcome::Busy),
         }
     }
@@ -249,11 +251,11 @@ impl Network {
                 FrameKind::Application => self.open_application(slot, &taken, &mut batch).await?,
                 FrameKind::Commit => {
                     self.store(slot, peer, std::mem::take(&mut batch)).await?;
-                    self.take_commit(slot, &taken).await?
+                    Box::pin(self.take_commit(slot, &taken)).await?
                 }
                 FrameKind::Tip => {
                     self.store(slot, peer, std::mem::take(&mut batch)).await?;
-                    self.take_tip(slot, &taken).await?
+                    Box::pin(self.take_tip(slot, &taken)).await?
                 }
                 FrameKind::Unspecified => FrameOutcome::Rejected,
             };
@@ -287,7 +289,8 @@ impl Network {
     ) -> Result<FrameOutcome, SlotError> {
         let Taking { peer, frame, opened, .. } = taking;
         let spent = (frame.id(), frame.env_tag());
-        let TaggedState { sid, epoch, .. } = taking.state;
+        let sid = taking.state.sid;
+        let epoch = self.canonical_epoch(slot, &taking.state).await?;
         let state = slot.state(&self.vault, sid).await?;
         let application = match state.open_application(opened) {
             Ok(application) => application,
@@ -324,6 +327,17 @@ impl Network {
             events,
         });
         Ok(FrameOutcome::Stored)
+    }
+
+    /// The epoch that what was sealed in a state counts from: of an abandoned branch where it left the way.
+    async fn canonical_epoch(&self, slot: &mut Slot, state: &TaggedState) -> Result<u64, SlotError> {
+        let head = slot.head_id(&self.vault).await?;
+        if head == state.sid {
+            return Ok(state.epoch);
+        }
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        let canonical = dag.canonical(&state.sid, &head).and_then(|sid| dag.node(&sid));
+        Ok(canonical.map_or(state.epoch, |node| node.epoch))
     }
 
     /// One transaction: ratchets, frames, events, what people see.

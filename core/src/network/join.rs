@@ -21,7 +21,7 @@ use crate::{
     model::JoinFailure,
     router::{Address, DialError, PeerId},
     store::{
-        StoreError, WriteTx,
+        StoreError, WriteTx, branch,
         feed::Entry,
         former,
         invite::{self, JoinRow, JoinStatus},
@@ -212,7 +212,7 @@ impl Network {
         self.vault.write(move |tx| Box::pin(async move { network.arrive(tx, arrival).await })).await?;
         self.repairs.forget(gid);
         tracing::info!("joined a space");
-        self.after_adoption(&mut slot, state).await?;
+        self.enter(&mut slot, state).await?;
         Ok(true)
     }
 
@@ -250,7 +250,7 @@ impl Network {
             former::begin_anew(tx.conn(), gid, before.own_log, arrival.facts.epoch).await?;
         }
         mls::store_rows(tx.conn(), gid, sid, &arrival.rows).await?;
-        mls::insert_state(tx.conn(), &arrival.facts, None, None, now).await?;
+        branch::insert_root(tx.conn(), &arrival.facts, now).await?;
         mls::insert_group(tx.conn(), gid, sid, own_log, now).await?;
         self.meet_members(tx, &arrival, now).await?;
         let members = Members::new(space::member_rows(tx.conn(), gid).await?);

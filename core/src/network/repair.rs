@@ -120,7 +120,8 @@ impl Repairs {
         let now = Instant::now();
         self.with(gid, device, |device| {
             let logs = device.position.take().map(|position| position.logs).unwrap_or_default();
-            device.position = Some(Position { head: StateId([0; 32]), epoch, logs, pull: false });
+            device.position =
+                Some(Position { head: StateId([0; 32]), epoch, logs, pull: false, support: None });
             device.due.get_or_insert((now, now));
         });
         self.wake();
@@ -184,9 +185,12 @@ impl Network {
             // Said in a membership before this one: of the time between it cannot open a commit.
             return Ok(false);
         }
-        if due.position.epoch < epoch {
+        if let Some(common) = self.last_in_common(&mut slot, due).await? {
             // Events are sealed on the head: first the way there.
-            return self.push_commits(&mut slot, &peer, due, epoch).await;
+            let any = self.push_commits(&mut slot, &peer, due, (common, epoch)).await?;
+            drop(slot);
+            self.tell_supports(due.gid, &peer).await?;
+            return Ok(any);
         }
         let Some(joined_epoch) = joined_epoch else { return Ok(false) };
         let carried = self.lacking(due, joined_epoch).await?;
@@ -205,19 +209,35 @@ impl Network {
         self.links.verified().into_iter().find(is_it).map(|(peer, _, _)| peer)
     }
 
+    /// The epoch up to which a device is on the way to the head; nothing when it is there, or where this
+    /// device has not been.
+    async fn last_in_common(&self, slot: &mut Slot, due: &Due) -> Result<Option<u64>, SlotError> {
+        let head = slot.head_id(&self.vault).await?;
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        let Some(node) = dag.node(&head) else { return Ok(None) };
+        if dag.node(&due.position.head).is_none() {
+            return Ok((due.position.epoch < node.epoch).then_some(due.position.epoch));
+        }
+        if dag.is_below(&due.position.head, &head) {
+            return Ok(None);
+        }
+        let common = dag.canonical(&due.position.head, &head).and_then(|sid| dag.node(&sid));
+        Ok(Some(common.map_or(due.position.epoch, |node| node.epoch)))
+    }
+
     async fn push_commits(
         &self,
         slot: &mut Slot,
         peer: &PeerId,
         due: &Due,
-        epoch: u64,
+        (common, epoch): (u64, u64),
     ) -> Result<bool, SlotError> {
         let members = slot.members(&self.vault).await?;
         // A removed device is shown its removal, and nothing after.
         let up_to = members.get(&due.device).and_then(|row| row.left_epoch).unwrap_or(epoch);
         let frames = {
             let mut reader = self.vault.read().await?;
-            commit::commit_frames(reader.conn(), due.gid, (due.position.epoch, up_to), MAX_COMMITS).await?
+            commit::commit_frames(reader.conn(), due.gid, (common, up_to), MAX_COMMITS).await?
         };
         let any = !frames.is_empty();
         for bytes in frames {
@@ -321,6 +341,7 @@ mod tests {
             epoch: 4,
             logs: HashMap::from([(LogId([5; 16]), seq)]),
             pull: false,
+            support: None,
         }
     }
 

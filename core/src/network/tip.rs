@@ -14,6 +14,7 @@ use super::{Network, Slot, SlotError, intake::Taking, link::Outgoing, misbehavio
 use crate::{
     certificate::verify,
     clock::now_ms,
+    dag::Support,
     id::{DeviceId, GroupId, LogId, StateId},
     router::PeerId,
     store::{Notice, StoreError, WriteTx, feed, logbook, message, mls, outbox, tip},
@@ -62,6 +63,8 @@ pub(super) struct Position {
     pub(super) logs: HashMap<LogId, u64>,
     /// It waits for what it lacks.
     pub(super) pull: bool,
+    /// Its word that the head is this one: counter and signature.
+    pub(super) support: Option<(u64, [u8; 64])>,
 }
 
 impl Network {
@@ -134,6 +137,7 @@ impl Network {
             logbook::logs(reader.conn(), gid).await?
         };
         let counter = self.next_counter().await?;
+        let support = self.own_support(slot).await?;
         let state = slot.head(&self.vault).await?;
         let positions = logs
             .into_iter()
@@ -147,6 +151,8 @@ impl Network {
             epoch: state.facts().epoch,
             positions,
             pull,
+            support_counter: support.counter,
+            support_signature: support.signature.to_vec(),
         }
         .encode_to_vec();
         let signature = self.keys.identity.sign(&signed_bytes(gid, &tip)).to_vec();
@@ -194,8 +200,30 @@ impl Network {
             return Ok(FrameOutcome::Duplicate);
         }
         self.acknowledge(slot, device, counter, &position).await?;
+        self.hear_tip(slot, peer, device, &position).await?;
         self.repairs.wake();
         Ok(FrameOutcome::Stored)
+    }
+
+    /// A Tip is a vote for its head.
+    async fn hear_tip(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        peer: &PeerId,
+        device: DeviceId,
+        position: &Position,
+    ) -> Result<(), SlotError> {
+        let Some((counter, signature)) = position.support else { return Ok(()) };
+        let support = Support { device, counter, sid: position.head, signature };
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        if dag.supports().all().any(|known| *known == support) {
+            return Ok(());
+        }
+        if support.verify(&slot.gid()).is_err() {
+            self.offend(peer, Offence::Signature);
+            return Ok(());
+        }
+        self.hear(slot, vec![support]).await
     }
 
     async fn acknowledge(
@@ -263,7 +291,9 @@ fn read_tip(gid: GroupId, body: &[u8]) -> Option<(DeviceId, u64, Position)> {
         .map(|at| Some((LogId::try_from(&*at.log).ok()?, at.contiguous)))
         .collect::<Option<_>>()?;
     let head = StateId::try_from(&*tip.head_sid).ok()?;
-    Some((device, tip.counter, Position { head, epoch: tip.epoch, logs, pull: tip.pull }))
+    let signature = tip.support_signature.as_slice().try_into().ok();
+    let support = signature.map(|signature| (tip.support_counter, signature));
+    Some((device, tip.counter, Position { head, epoch: tip.epoch, logs, pull: tip.pull, support }))
 }
 
 fn signed_bytes(gid: GroupId, tip: &[u8]) -> Vec<u8> {

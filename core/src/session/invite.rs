@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Session, SpaceError,
     request::Request,
-    space::{as_owner, require_room, write_event},
+    space::{permitted, require_room, write_event},
 };
 use crate::{
     clock::{duration_ms, now_ms, random, time_from_ms},
@@ -18,6 +18,7 @@ use crate::{
     invite::InviteLink,
     model::{Invite, Join, JoinFailure, Role},
     network::{Network, SlotError},
+    permission::Action,
     router::Address,
     store::{
         StoreError, WriteTx,
@@ -92,7 +93,7 @@ impl Session {
             .write(move |tx| {
                 Box::pin(async move {
                     let row = invite::get(tx.conn(), id).await?.ok_or(SpaceError::InviteNotFound)?;
-                    let author = match as_owner(tx, &network, row.gid).await {
+                    let author = match permitted(tx, &network, row.gid, Action::Configure).await {
                         Err(SpaceError::SpaceNotFound) => return Err(SpaceError::InviteNotFound),
                         author => author?,
                     };
@@ -172,7 +173,7 @@ async fn create(
         }
         Remembered::Reused => return Err(SpaceError::RequestIdReused),
     }
-    let author = as_owner(tx, network, link.gid).await?;
+    let author = permitted(tx, network, link.gid, Action::Invite { to: Role::Member }).await?;
     let body = Body::Invite {
         invite: link.invite,
         public_key: SigningKey::from_bytes(&link.seed).verifying_key().to_bytes(),

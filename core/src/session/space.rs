@@ -1,6 +1,9 @@
 //! Spaces, channels and members.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
@@ -12,10 +15,11 @@ use crate::{
     id::{AccountId, ChannelId, GroupId, LogId},
     journal::{self, Members, Own, Reading, tell},
     model::{Channel, Member, Role, Space},
-    network::{Network, SlotError, add_member, end_membership},
+    network::{Network, Pending, SlotError, add_member, end_membership},
+    permission::{Action, may},
     router::Address,
     store::{
-        StoreError, WriteTx,
+        StoreError, WriteTx, branch,
         feed::Entry,
         identity, invite,
         logbook::LogBook,
@@ -25,6 +29,8 @@ use crate::{
     },
 };
 
+/// A caller waits this long for a change that others may be about to commit.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Spaces of one account.
 const MAX_SPACES: u32 = 1_000;
 /// Channels of one space.
@@ -167,8 +173,19 @@ impl Session {
                 Box::pin(async move { ask_to_remove(tx, &network, gid, account, generation, &request).await })
             })
             .await?;
-        // The request is durable; this device is the one that commits it.
-        Ok(self.network.answer_requests(gid).await?)
+        self.await_commit(gid).await
+    }
+
+    /// Waits for whoever's turn it is to commit what was asked for. It is durable and goes on without this;
+    /// until then nothing is sealed.
+    async fn await_commit(&self, gid: GroupId) -> Result<(), SpaceError> {
+        let end = Instant::now() + PATIENCE;
+        while let Pending::For(wait) = self.network.answer_requests(gid).await?
+            && Instant::now() + wait < end
+        {
+            tokio::time::sleep(wait).await;
+        }
+        Ok(())
     }
 
     /// Which life of an account in the group a request acts on; 0 when there is none.
@@ -217,7 +234,7 @@ async fn found(
     let (gid, sid, now) = (founding.facts.gid, founding.facts.sid, now_ms());
     let (me, log) = (network.keys.account(), LogId(*random()));
     mls::store_rows(tx.conn(), gid, sid, &founding.rows).await?;
-    mls::insert_state(tx.conn(), &founding.facts, None, None, now).await?;
+    branch::insert_root(tx.conn(), &founding.facts, now).await?;
     mls::insert_group(tx.conn(), gid, sid, log, now).await?;
     add_member(tx, &founding.facts, network.keys.certificate(), founding.facts.epoch, now).await?;
     let members = Members::new(space::member_rows(tx.conn(), gid).await?);
@@ -257,15 +274,16 @@ pub(super) async fn write_event(
     book.close(tx, reading.now).await
 }
 
-/// This account as author in a space where it has to be an owner.
-pub(super) async fn as_owner(
+/// This account as author in a space where its role has to allow something.
+pub(super) async fn permitted(
     tx: &mut WriteTx<'_>,
     network: &Network,
     gid: GroupId,
+    action: Action,
 ) -> Result<Author, SpaceError> {
     let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
     let me = author.members.current(&network.keys.device_id());
-    if me.is_some_and(|me| me.role == Role::Owner) { Ok(author) } else { Err(SpaceError::NotPermitted) }
+    if me.is_some_and(|me| may(me.role, action)) { Ok(author) } else { Err(SpaceError::NotPermitted) }
 }
 
 async fn create_channel(
@@ -282,7 +300,7 @@ async fn create_channel(
         }
         Remembered::Reused => return Err(SpaceError::RequestIdReused),
     }
-    let author = as_owner(tx, network, new.space).await?;
+    let author = permitted(tx, network, new.space, Action::Configure).await?;
     let channels = space::channels(tx.conn(), new.space).await?;
     if channels.iter().any(|channel| channel.name == new.name) {
         return Err(SpaceError::ChannelNameTaken);
@@ -339,9 +357,12 @@ async fn ask_to_remove(
         Remembered::Answered(_) => return Ok(()),
         Remembered::Reused => return Err(SpaceError::RequestIdReused),
     }
-    let author = as_owner(tx, network, gid).await?;
-    let target = author.members.all_current().find(|member| member.account == account);
-    if target.ok_or(SpaceError::MemberNotFound)?.role == Role::Owner {
+    let target = Role::Member;
+    let author = permitted(tx, network, gid, Action::Remove { target }).await?;
+    let member = author.members.all_current().find(|member| member.account == account);
+    let target = member.ok_or(SpaceError::MemberNotFound)?.role;
+    permitted(tx, network, gid, Action::Remove { target }).await?;
+    if target == Role::Owner {
         return Err(SpaceError::NotPermitted);
     }
     let body = Body::ChangeRequest { kind: ChangeKind::Remove, target: account, generation };

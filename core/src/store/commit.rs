@@ -1,45 +1,32 @@
-//! Commits: those of this device's chain, kept sealed for members who were away, and those set aside.
+//! Commits of all branches, kept sealed for members who were away.
 
 use sqlx::SqliteConnection;
 
 use super::StoreError;
-use crate::id::{CommitId, FrameId, GroupId, StateId};
+use crate::{
+    dag::Node,
+    id::{CommitId, FrameId, GroupId, StateId},
+};
 
-/// What is known of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommitStatus {
-    /// On this device's chain.
-    Valid,
-    /// Fits a state that is not the head; set aside.
-    Parked,
-}
-
-/// Stores a commit.
+/// Stores a commit that was checked.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn insert_commit(
     conn: &mut SqliteConnection,
     gid: GroupId,
-    commit: CommitId,
-    parent: StateId,
-    child: Option<StateId>,
+    child: &Node,
     frame: FrameId,
-    status: CommitStatus,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT OR IGNORE INTO mls_commit (gid, commit_id, parent_sid, child_sid, frame_id, status) \
-         VALUES (?, ?, ?, ?, ?, ?)",
+         VALUES (?, ?, ?, ?, ?, 'valid')",
     )
     .bind(gid.as_bytes())
-    .bind(commit.as_bytes())
-    .bind(parent.as_bytes())
-    .bind(child.as_ref().map(StateId::as_bytes))
+    .bind(child.commit.as_bytes())
+    .bind(child.parent.as_ref().map(StateId::as_bytes))
+    .bind(child.sid.as_bytes())
     .bind(frame.as_bytes())
-    .bind(match status {
-        CommitStatus::Valid => "valid",
-        CommitStatus::Parked => "parked",
-    })
     .execute(conn)
     .await?;
     Ok(())
@@ -62,7 +49,7 @@ pub async fn knows_commit(
     Ok(found.is_some())
 }
 
-/// Sealed commits on this device's chain after `epoch`, up to the one that begins `up_to`, oldest first.
+/// Sealed commits of all branches after `epoch`, up to those that begin `up_to`, oldest first.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -82,6 +69,28 @@ pub async fn commit_frames(
     .bind(gid.as_bytes())
     .bind(epoch.cast_signed())
     .bind(up_to.cast_signed())
+    .bind(limit)
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Sealed commits made in states whose secrets are here, oldest first: whoever was in one of them finds the
+/// way to every branch that begins there.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn frames_in_window(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    limit: u32,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    Ok(sqlx::query_scalar(
+        "SELECT f.bytes FROM mls_commit c \
+         JOIN mls_state p ON p.gid = c.gid AND p.sid = c.parent_sid AND p.pruned_at IS NULL \
+         JOIN frame f ON f.frame_id = c.frame_id \
+         WHERE c.gid = ? AND f.bytes IS NOT NULL ORDER BY p.epoch LIMIT ?",
+    )
+    .bind(gid.as_bytes())
     .bind(limit)
     .fetch_all(conn)
     .await?)

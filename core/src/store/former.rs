@@ -38,7 +38,8 @@ pub async fn begin_anew(
         "DELETE FROM event_head WHERE gid = ?",
         "DELETE FROM peer_tip WHERE gid = ?",
         "DELETE FROM peer_cursor WHERE gid = ?",
-        "DELETE FROM mls_commit WHERE gid = ? AND status = 'parked'",
+        "DELETE FROM support WHERE gid = ?",
+        "DELETE FROM equivocation WHERE gid = ?",
         "UPDATE change_request SET status = 'stale' WHERE gid = ? AND status = 'open'",
     ] {
         sqlx::query(statement).bind(gid.as_bytes()).execute(&mut *conn).await?;

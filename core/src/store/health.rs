@@ -49,17 +49,20 @@ pub async fn groups_in(
     rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
-/// Whether a commit of the group was set aside because it did not fit.
+/// A group's health and why it is so.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn has_set_aside(conn: &mut SqliteConnection, gid: GroupId) -> Result<bool, StoreError> {
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT 1 FROM mls_commit WHERE gid = ? AND status = 'parked' LIMIT 1")
+pub async fn get(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+) -> Result<Option<(GroupHealth, String)>, StoreError> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("SELECT health, health_detail FROM mls_group WHERE gid = ?")
             .bind(gid.as_bytes())
             .fetch_optional(conn)
             .await?;
-    Ok(found.is_some())
+    row.map(|(name, detail)| Ok((space::health_from(&name)?, detail))).transpose()
 }
 
 /// Gives up on frames that were parked before: whoever sent them repeats what is still missing.
@@ -124,12 +127,11 @@ mod tests {
     use super::*;
     use crate::{
         clock::random,
-        id::{CommitId, FrameId, LogId, StateId},
+        id::{FrameId, LogId, StateId},
         keys::VaultKey,
         metrics::Metrics,
         store::{
             Vault, WriteTx,
-            commit::{self, CommitStatus},
             frame::{self, FrameStatus, NewFrame},
             mls,
         },
@@ -173,29 +175,6 @@ mod tests {
                     assert!(anything_waits(conn).await?);
                     assert!(set(conn, GID, GroupHealth::Stalled, "missing", 4).await?);
                     assert!(waiting_for_nothing(conn, "another reason").await?.is_empty());
-                    Ok(())
-                })
-            })
-            .await;
-        done.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_commit_set_aside_is_remembered() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("v.db");
-        let vault = Vault::create(&path, &VaultKey::new(random()), &Metrics::default()).await.unwrap();
-        let done: Result<(), StoreError> = vault
-            .write(|tx| {
-                Box::pin(async move {
-                    let conn = tx.conn();
-                    let (parent, frame) = (StateId([2; 32]), FrameId([4; 32]));
-                    for (n, status) in [(1, CommitStatus::Valid), (2, CommitStatus::Parked)] {
-                        assert!(!has_set_aside(conn, GID).await?);
-                        let commit = CommitId([n; 32]);
-                        commit::insert_commit(conn, GID, commit, parent, None, frame, status).await?;
-                    }
-                    assert!(has_set_aside(conn, GID).await?);
                     Ok(())
                 })
             })

@@ -210,22 +210,23 @@ pub async fn open_requests(
         .collect()
 }
 
-/// A request can never be answered: it acts on a standing that is no more.
+/// A request cannot be answered in the state that is the head: it acts on a standing that is no more, or on one
+/// that is still ahead.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn reject_request(
+pub async fn close_request(
     conn: &mut SqliteConnection,
     gid: GroupId,
     event: EventId,
+    is_ahead: bool,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE change_request SET status = 'stale' WHERE gid = ? AND request_id = ? AND status = 'open'",
-    )
-    .bind(gid.as_bytes())
-    .bind(event.as_bytes())
-    .execute(conn)
-    .await?;
+    sqlx::query("UPDATE change_request SET status = ? WHERE gid = ? AND request_id = ? AND status = 'open'")
+        .bind(if is_ahead { "ahead" } else { "stale" })
+        .bind(gid.as_bytes())
+        .bind(event.as_bytes())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -146,9 +146,7 @@ impl LogBook {
             return Ok(true);
         }
         let known = space::channel(conn, channel).await?.is_some_and(|known| known.space == self.gid);
-        if known {
-            self.channels.insert(channel);
-        }
+        known.then(|| self.note_channel(channel));
         Ok(known)
     }
 

@@ -14,6 +14,7 @@ type Script = (&'static str, &'static str);
 const VAULT: &[Script] = &[
     ("0001_vault.sql", include_str!("../../../migrations/vault/0001_vault.sql")),
     ("0002_role_change.sql", include_str!("../../../migrations/vault/0002_role_change.sql")),
+    ("0003_branches.sql", include_str!("../../../migrations/vault/0003_branches.sql")),
 ];
 const SERVER: &[Script] = &[("0001_server.sql", include_str!("../../../migrations/server/0001_server.sql"))];
 

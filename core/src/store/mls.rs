@@ -4,11 +4,8 @@ use sqlx::{QueryBuilder, SqliteConnection};
 
 use super::{StoreError, event::ROWS};
 use crate::{
-    group::{
-        rows::{RowChanges, Rows},
-        state::StateFacts,
-    },
-    id::{ChannelId, CommitId, DeviceId, GroupId, LogId, StateId},
+    group::rows::{RowChanges, Rows},
+    id::{ChannelId, GroupId, LogId, StateId},
 };
 
 /// Where this account stands in a group.
@@ -161,35 +158,6 @@ pub async fn set_standing(
     Ok(())
 }
 
-/// Stores a state's skeleton: what stays when its secrets are pruned.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn insert_state(
-    conn: &mut SqliteConnection,
-    facts: &StateFacts,
-    parent: Option<StateId>,
-    commit: Option<(CommitId, DeviceId)>,
-    now: i64,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO mls_state (gid, sid, parent_sid, epoch, commit_id, committer, env_tag, check_value, adopted_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(facts.gid.as_bytes())
-    .bind(facts.sid.as_bytes())
-    .bind(parent.as_ref().map(StateId::as_bytes))
-    .bind(facts.epoch.cast_signed())
-    .bind(commit.as_ref().map(|(id, _)| id.as_bytes()))
-    .bind(commit.as_ref().map(|(_, device)| device.as_bytes()))
-    .bind(facts.env_tag.as_slice())
-    .bind(facts.check.as_slice())
-    .bind(now)
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// The state that a frame's tag names.
 ///
 /// # Errors
@@ -289,47 +257,6 @@ pub async fn store_rows(
             .await?;
     }
     Ok(())
-}
-
-/// Removes the secrets of states that left the window; their skeletons stay.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn prune(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    up_to_epoch: u64,
-    adopted_before: i64,
-    now: i64,
-) -> Result<u64, StoreError> {
-    let done = sqlx::query(
-        "UPDATE mls_state SET pruned_at = ?1 WHERE gid = ?2 AND pruned_at IS NULL \
-         AND (epoch <= ?3 OR adopted_at < ?4) \
-         AND sid <> (SELECT head_sid FROM mls_group WHERE gid = ?2)",
-    )
-    .bind(now)
-    .bind(gid.as_bytes())
-    .bind(up_to_epoch.cast_signed())
-    .bind(adopted_before)
-    .execute(&mut *conn)
-    .await?;
-    if done.rows_affected() > 0 {
-        sqlx::query(
-            "DELETE FROM mls_row WHERE gid = ?1 AND sid IN \
-             (SELECT sid FROM mls_state WHERE gid = ?1 AND pruned_at IS NOT NULL)",
-        )
-        .bind(gid.as_bytes())
-        .execute(&mut *conn)
-        .await?;
-        sqlx::query(
-            "DELETE FROM opened_generation WHERE sid IN \
-             (SELECT sid FROM mls_state WHERE gid = ? AND pruned_at IS NOT NULL)",
-        )
-        .bind(gid.as_bytes())
-        .execute(conn)
-        .await?;
-    }
-    Ok(done.rows_affected())
 }
 
 /// Deletes every secret of a group that this account is no longer in.

@@ -31,7 +31,8 @@ pub(super) async fn queue_events(
     Ok(())
 }
 
-/// Queued events of a group, oldest first, with their SignedEvent bytes.
+/// Queued events of a group that may leave, oldest first, with their SignedEvent bytes. While someone is to
+/// be removed that is only one's own requests to change the group, and what was written before them.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -43,7 +44,12 @@ pub async fn queued_events(
     Ok(sqlx::query_as(
         "SELECT o.id, e.signed FROM outbox o JOIN mls_group g ON g.gid = o.gid \
          JOIN event e ON e.gid = o.gid AND e.log = g.own_log AND e.seq = o.seq AND e.event_id = o.ref \
-         WHERE o.status = 'queued' AND o.gid = ? AND o.kind = 'event' ORDER BY o.id LIMIT ?",
+         WHERE o.status = 'queued' AND o.gid = ?1 AND o.kind = 'event' \
+         AND (NOT EXISTS (SELECT 1 FROM change_request c \
+                WHERE c.gid = ?1 AND c.status = 'open' AND c.kind = 'remove') \
+              OR o.id <= (SELECT MAX(q.id) FROM outbox q JOIN change_request c ON c.request_id = q.ref \
+                WHERE q.gid = ?1 AND q.status = 'queued' AND c.gid = ?1)) \
+         ORDER BY o.id LIMIT ?2",
     )
     .bind(gid.as_bytes())
     .bind(limit)

@@ -269,6 +269,25 @@ pub async fn shared_groups(
     rows.iter().map(|gid| Ok(crate::id::GroupId::try_from(&**gid)?)).collect()
 }
 
+/// Groups of this account that a certificate's device is, or was, a member of for its account.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn common_groups(
+    conn: &mut SqliteConnection,
+    certificate: &Certificate,
+) -> Result<Vec<crate::id::GroupId>, StoreError> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT m.gid FROM member m JOIN mls_group g USING (gid) \
+         WHERE m.device = ? AND m.account = ? AND g.status IN ('active', 'leaving')",
+    )
+    .bind(certificate.device.as_bytes())
+    .bind(certificate.account.as_bytes())
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|gid| Ok(crate::id::GroupId::try_from(&**gid)?)).collect()
+}
+
 /// A known peer; the state of the link is filled in by whoever knows it.
 ///
 /// # Errors

@@ -272,6 +272,23 @@ pub async fn add_member(
     Ok(())
 }
 
+/// A device that was told to be gone was there all the time.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn revive_member(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE member SET left_epoch = NULL WHERE gid = ? AND device = ?")
+        .bind(gid.as_bytes())
+        .bind(device.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// A device left the group in this epoch.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 use prost::Message as _;
 use spacepanda_core::{
     clock::{now_ms, random},
+    dag::Support,
     event::{Body, Event, SignedEvent},
     group::{
         commit::Change,
@@ -161,6 +162,7 @@ impl Mole {
         let counter = self.counter;
         let facts = self.head().facts().clone();
         let contiguous = self.last.map_or(0, |(seq, _)| seq);
+        let support = Support::sign(&self.gid, &self.intruder.identity.device, counter, facts.sid);
         Tip {
             device_key: self.intruder.identity.certificate.device.0.to_vec(),
             counter,
@@ -168,6 +170,8 @@ impl Mole {
             epoch: facts.epoch,
             positions: vec![LogPosition { log: self.log.0.to_vec(), contiguous }],
             pull: false,
+            support_counter: support.counter,
+            support_signature: support.signature.to_vec(),
         }
     }
 

@@ -105,8 +105,6 @@ async fn a_removed_members_whole_database_opens_nothing_later() {
 async fn who_is_back_at_once_is_not_led_on_from_where_it_was_before() {
     let mut story = Infiltrated::new().await;
     let Infiltrated { alice, bob, mole, place, .. } = &mut story;
-    // He may be late to hear of the removal, and go on in the epoch before it.
-    bob.server.stop().await;
     // It says where it is, so that alice looks a few seconds later whether it lacks something.
     let tip = mole.tip();
     let tip = mole.seal_tip(&tip);
@@ -116,6 +114,8 @@ async fn who_is_back_at_once_is_not_led_on_from_where_it_was_before() {
         heard.iter().any(|heard| heard.kind == FrameKind::Commit).then_some(())
     })
     .await;
+    // He may be late to hear of the removal, and go on in the epoch before it.
+    bob.server.stop().await;
 
     let Infiltrated { alice, bob, mole, place, before } = story;
     let known = mole.intruder.received().len();

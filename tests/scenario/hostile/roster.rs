@@ -1,4 +1,4 @@
-//! A member who commits what only the owner may: refused by everyone, counted, and nobody moves.
+//! A member who commits what nobody asked for who may: refused by everyone, counted, and nobody moves.
 
 use spacepanda_core::{
     event::{Body, ChangeKind, SignedEvent},
@@ -20,6 +20,7 @@ use super::Infiltrated;
 use crate::harness::{
     Person,
     hostile::{Intruder, Mole, counter, rejected},
+    same_world,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +30,7 @@ async fn a_members_commit_moves_nobody() {
     let Infiltrated { alice, bob, mole, .. } = &mut story;
     let facts = mole.head().facts().clone();
     let policy = facts.standing.policy.clone();
-    let nothing = Change { adds: vec![], removes: vec![], policy: policy.clone() };
+    let nothing = nothing(mole);
     let (alices, bobs) = (device_of(&facts, alice), device_of(&facts, bob));
 
     let remove_bob = Change { removes: vec![bobs], policy: without(&policy, bob), ..nothing.clone() };
@@ -38,7 +39,6 @@ async fn a_members_commit_moves_nobody() {
     let crown = Change { policy: crowned(&policy, mole), ..nothing.clone() };
     let (smuggle, with_proof) = smuggle(mole, &nothing, &link).await;
     let attempts = [
-        ("new keys", nothing, reasons(vec![], vec![])),
         ("removing bob", remove_bob.clone(), reasons(vec![], vec![])),
         ("removing bob by its own request", remove_bob, reasons(vec![request], vec![])),
         ("removing the owner", remove_alice, reasons(vec![], vec![])),
@@ -63,9 +63,8 @@ async fn a_members_commit_moves_nobody() {
 async fn commits_that_are_no_commits_are_refused_too() {
     let mut story = Infiltrated::new().await;
     let Infiltrated { alice, bob, mole, .. } = &mut story;
-    let policy = mole.head().facts().standing.policy.clone();
-    let nothing = Change { adds: vec![], removes: vec![], policy };
-    let genuine = mole.forge_commit(&nothing, reasons(vec![], vec![]));
+    let change = nothing(mole);
+    let genuine = mole.forge_commit(&change, reasons(vec![], vec![]));
     let frame = spacepanda_core::group::frame::Frame::decode(&genuine).expect("a frame");
     let opened = mole.head().open_frame(&frame).expect("opens");
     let mut spoilt = opened.body.clone();
@@ -85,13 +84,12 @@ async fn commits_that_are_no_commits_are_refused_too() {
 async fn who_goes_on_committing_is_cut_off() {
     let mut story = Infiltrated::new().await;
     let Infiltrated { alice, mole, .. } = &mut story;
-    let policy = mole.head().facts().standing.policy.clone();
-    let nothing = Change { adds: vec![], removes: vec![], policy };
+    let crown = Change { policy: crowned(&nothing(mole).policy, mole), ..nothing(mole) };
     for _ in 1..8 {
-        let frame = mole.forge_commit(&nothing, reasons(vec![], vec![]));
+        let frame = mole.forge_commit(&crown, reasons(vec![], vec![]));
         assert_eq!(mole.push(alice, &frame).await, FrameOutcome::Rejected);
     }
-    let last = mole.forge_commit(&nothing, reasons(vec![], vec![]));
+    let last = mole.forge_commit(&crown, reasons(vec![], vec![]));
     // The answer to the last one may be lost with the connection.
     let push = crate::harness::hostile::push_frames(&[last]);
     let push = spacepanda_proto::peer::v1::PeerRequest { kind: Some(push) };
@@ -99,6 +97,26 @@ async fn who_goes_on_committing_is_cut_off() {
     mole.intruder.is_shut_out(alice).await;
     assert_eq!(counter(alice, "spacepanda_peers_blocked_total").await, 1);
     story.unharmed(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_devices_commits_on_one_state_no_third_is_looked_at() {
+    let mut story = Infiltrated::new().await;
+    let Infiltrated { alice, mole, .. } = &mut story;
+    // Fresh keys are anyone's right, once a state. A second commit is a lie, and both are kept to choose from.
+    for expected in [FrameOutcome::Stored, FrameOutcome::Stored, FrameOutcome::Rejected] {
+        let change = nothing(mole);
+        let frame = mole.forge_commit(&change, reasons(vec![], vec![]));
+        assert_eq!(mole.push(alice, &frame).await, expected);
+    }
+    assert_eq!(rejected(alice, "flood").await, 1);
+    same_world(&[&story.alice, &story.bob], &story.place.space, 0).await;
+}
+
+/// A commit that changes nobody but its committer's keys.
+fn nothing(mole: &mut Mole) -> Change {
+    let policy = mole.head().facts().standing.policy.clone();
+    Change { adds: vec![], removes: vec![], policy }
 }
 
 fn reasons(requests: Vec<SignedEvent>, joins: Vec<JoinProof>) -> Vec<u8> {

@@ -294,3 +294,23 @@ fn two_admins_remove_each_other() {
     assert_eq!(loser.head(), Head::Beyond { last: root, wanted });
     assert!(!loser.dag.node(&wanted).unwrap().roster.contains(&account(0)));
 }
+
+#[test]
+fn who_is_put_out_by_an_only_commit_goes_where_the_others_go() {
+    let mut story = Story::of(5);
+    let out = story.opaque(story.root, 1, &[0]);
+    assert_eq!(story.child(), out, "nobody has voted, and nobody needs to");
+    assert_eq!(story.head(), Head::Beyond { last: story.root, wanted: out });
+}
+
+#[test]
+fn who_is_put_out_stays_with_a_rival_until_the_others_have_voted() {
+    let mut story = Story::of(4);
+    let own = story.update(story.root, 0);
+    let out = story.opaque(story.root, 1, &[0]);
+    assert_eq!(story.child(), own);
+    story.votes(1, out);
+    assert_eq!(story.child(), own, "one of three who may vote");
+    story.votes(2, out);
+    assert_eq!(story.child(), out);
+}

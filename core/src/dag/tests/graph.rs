@@ -10,7 +10,7 @@ fn forked() -> Story {
     group.votes(1, update);
     group.votes(2, removal);
     let next = group.update(removal, 1);
-    let _ = group.opaque(next, 2, &[0]);
+    let _ = group.opaque(next, 2, &[1]);
     let _ = group.claimed(next, 1, Class::Change);
     group.dag.prune(&root);
     group.votes(0, next);

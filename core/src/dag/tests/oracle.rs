@@ -170,5 +170,20 @@ pub(super) fn child(dag: &Dag, parent: &StateId) -> Option<StateId> {
             best = Some((key, child.sid));
         }
     }
-    best.map(|(_, sid)| sid)
+    if let Some((_, sid)) = best {
+        return Some(sid);
+    }
+    let own = super::story::account(0);
+    let checked: Vec<_> =
+        children.iter().filter(|child| child.held.is_checked() && child.parent == Some(parent.sid)).collect();
+    match checked[..] {
+        [only]
+            if parent.roster.contains(&own)
+                && only.class == Class::Removal
+                && !only.roster.contains(&own) =>
+        {
+            Some(only.sid)
+        }
+        _ => None,
+    }
 }

@@ -182,7 +182,9 @@ fn without_votes_the_least_class_wins() -> Checked {
             let winner = dag.child(&parent.sid).and_then(|sid| dag.node(&sid));
             let won = winner.map(|node| node.class);
             prop_assert!(least.is_none() || won <= least, "{won:?} before {least:?}");
-            prop_assert!(winner.is_none_or(|node| node.held.is_merged()));
+            let entered = winner.is_none_or(|node| node.held.is_merged());
+            let checked = children.iter().filter(|child| child.held.is_checked()).count();
+            prop_assert!(entered || checked == 1, "what cannot be entered wins against nothing");
         }
         Ok(())
     })

@@ -1,0 +1,305 @@
+//! Where a group's head is: a state or a vote becomes known, the choice is made anew, and one step stores
+//! both (T5, T6).
+
+mod moving;
+
+use std::sync::Arc;
+
+use self::moving::{Move, since};
+
+use super::{Network, Slot, SlotError, admit::Letter, adopt::end_membership, health};
+use crate::{
+    clock::now_ms,
+    dag::{Head, Heard, Node, Route, Support, window},
+    group::{
+        authorize::Authorized,
+        rows::RowChanges,
+        state::{GroupState, StateFacts},
+    },
+    id::{DeviceId, FrameId, GroupId, StateId},
+    model::GroupHealth,
+    router::PeerId,
+    store::{
+        StoreError, WriteTx, branch, commit, frame,
+        mls::{self, GroupStanding, TaggedState},
+    },
+};
+
+/// A state that a checked commit leads to, ready to be stored.
+pub(super) struct Learnt {
+    pub(super) node: Node,
+    /// What can be said of it with its secrets, and its rows; nothing where these do not open here.
+    pub(super) secrets: Option<(StateFacts, RowChanges)>,
+    pub(super) frame: FrameId,
+    pub(super) frame_bytes: Arc<[u8]>,
+    /// Names the parent's frames, of which the commit is one.
+    pub(super) env_tag: [u8; 16],
+    pub(super) authorized: Authorized,
+    /// Made here: whom it removes is to be told.
+    pub(super) own: bool,
+}
+
+impl Learnt {
+    async fn store(&self, tx: &mut WriteTx<'_>, gid: GroupId, now: i64) -> Result<(), StoreError> {
+        let (conn, sid) = (tx.conn(), self.node.sid);
+        if let Some((_, rows)) = &self.secrets {
+            mls::store_rows(conn, gid, sid, rows).await?;
+        }
+        let facts = self.secrets.as_ref().map(|(facts, _)| facts);
+        branch::insert_child(conn, gid, &self.node, facts, now).await?;
+        branch::include(conn, gid, sid, &self.authorized.included).await?;
+        commit::insert_commit(conn, gid, &self.node, self.frame).await?;
+        frame::keep_commit(conn, self.frame, gid, &self.env_tag, &self.frame_bytes, now).await
+    }
+}
+
+/// What the choice says now.
+enum Verdict {
+    /// Where this device stands already.
+    Stay,
+    /// In another state whose secrets are here.
+    Move(Box<Move>),
+    /// Where this account is no member.
+    Out,
+    /// Where this device cannot follow.
+    Beyond,
+}
+
+impl Network {
+    /// Stores a state that a commit led to, and moves the head to where it is now. `child` is the state,
+    /// loaded, unless its secrets do not open here.
+    ///
+    /// # Errors
+    /// [`SlotError`]: the slot must be emptied.
+    pub(super) async fn learn(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        learnt: Learnt,
+        child: Option<GroupState>,
+        letter: Option<Letter>,
+    ) -> Result<(), SlotError> {
+        let gid = slot.gid();
+        slot.head_id(&self.vault).await?;
+        slot.dag(&self.vault, self.keys.device_id()).await?.insert(learnt.node.clone());
+        let tag = learnt.secrets.as_ref().map(|(facts, _)| tagged(facts));
+        if let Some(child) = child {
+            slot.keep(child);
+        }
+        let verdict = self.choose(slot, Some(&learnt)).await?;
+        self.store_verdict(slot, verdict, Some(learnt), letter, Vec::new()).await?;
+        self.set_last_state(None);
+        self.group_changed(gid);
+        if let Some(tag) = tag {
+            self.unpark_frames(tag).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes in votes whose signatures were checked, and moves the head to where it is now.
+    ///
+    /// # Errors
+    /// [`SlotError`]: the slot must be emptied.
+    pub(super) async fn hear(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        supports: Vec<Support>,
+    ) -> Result<(), SlotError> {
+        slot.head_id(&self.vault).await?;
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        let is_news = |heard| matches!(heard, Heard::Latest | Heard::Equivocation);
+        let news: Vec<_> = supports.into_iter().filter(|support| is_news(dag.support(*support))).collect();
+        if news.is_empty() {
+            return Ok(());
+        }
+        let verdict = self.choose(slot, None).await?;
+        self.store_verdict(slot, verdict, None, None, news).await
+    }
+
+    async fn choose(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        learnt: Option<&Learnt>,
+    ) -> Result<Verdict, SlotError> {
+        let own = self.keys.device_id();
+        let from = slot.head_id(&self.vault).await?;
+        let members = slot.members(&self.vault).await?;
+        let dag = slot.dag(&self.vault, own).await?;
+        let Some(head) = dag.head() else { return Ok(Verdict::Stay) };
+        let to = head.stand();
+        if let Head::Beyond { wanted, .. } = head
+            && dag.node(&wanted).is_some_and(|node| node.held.is_checked())
+        {
+            let is_member = dag.node(&wanted).is_some_and(|node| node.roster.contains(&self.keys.account()));
+            return Ok(if is_member { Verdict::Beyond } else { Verdict::Out });
+        }
+        if to == from {
+            return Ok(Verdict::Stay);
+        }
+        let route = dag.route(&from, &to);
+        let roster =
+            |sid: Option<&StateId>| sid.and_then(|sid| dag.node(sid)).map(|node| Arc::clone(&node.roster));
+        let before = roster(Some(&from)).unwrap_or_default();
+        let kept = roster(route.fork.as_ref()).unwrap_or_default();
+        let since = since(dag, &route.taken);
+        // One commit on, and it is this one: then what it does is known better than by its outcome.
+        let only = learnt.filter(|learnt| route.abandoned.is_empty() && route.taken == [learnt.node.sid]);
+        let facts = slot.state(&self.vault, to).await?.facts().clone();
+        Ok(Verdict::Move(Box::new(Move {
+            gid: slot.gid(),
+            facts,
+            route,
+            before,
+            since,
+            kept,
+            members,
+            me: self.keys.account(),
+            authorized: only.map(|learnt| learnt.authorized.clone()),
+            farewell: learnt.is_some_and(|learnt| learnt.own),
+        })))
+    }
+
+    /// One transaction: what was learnt, and where it leads.
+    async fn store_verdict(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        verdict: Verdict,
+        learnt: Option<Learnt>,
+        letter: Option<Letter>,
+        heard: Vec<Support>,
+    ) -> Result<(), SlotError> {
+        let (gid, me, now) = (slot.gid(), self.keys.account(), now_ms());
+        let proofs = slot.proofs_against(&heard);
+        let (moved, out, beyond) = match verdict {
+            Verdict::Stay => (None, false, false),
+            Verdict::Move(moved) => (Some(*moved), false, false),
+            Verdict::Out => (None, true, false),
+            Verdict::Beyond => (None, false, true),
+        };
+        let to = moved.as_ref().map(|moved| (moved.facts.sid, moved.facts.epoch, moved.route.clone()));
+        let gone = moved.as_ref().map(|moved| self.connected_of(&moved.gone())).unwrap_or_default();
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move {
+                    if let Some(learnt) = &learnt {
+                        learnt.store(tx, gid, now).await?;
+                    }
+                    for support in &heard {
+                        branch::hear(tx.conn(), gid, support).await?;
+                    }
+                    for proof in &proofs {
+                        branch::convict(tx.conn(), gid, proof).await?;
+                    }
+                    if let Some(moved) = &moved {
+                        moved.store(tx, now).await?;
+                    }
+                    if let Some(letter) = &letter {
+                        letter.queue(tx, gid).await?;
+                    }
+                    if beyond {
+                        health::set(tx, gid, GroupHealth::Forked, health::BEYOND).await?;
+                    }
+                    if out {
+                        let group = mls::group(tx.conn(), gid).await?;
+                        let asked = group.is_some_and(|group| group.standing == GroupStanding::Leaving);
+                        end_membership(tx, gid, me, asked).await?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            })
+            .await?;
+        if out {
+            tracing::info!("this account is no longer in a group");
+            slot.forget();
+            self.set_last_state(None);
+            return Ok(());
+        }
+        if let Some((sid, epoch, route)) = to {
+            slot.stand_on(sid);
+            self.after_move(slot, epoch, &route).await?;
+        }
+        if !gone.is_empty() {
+            // Whom a commit removes cannot read on: it is told what the others follow.
+            self.spawn("farewell", Arc::clone(self).tell_all_supports(gid, gone));
+        }
+        Ok(())
+    }
+
+    fn connected_of(&self, devices: &[DeviceId]) -> Vec<PeerId> {
+        let links = self.links.verified().into_iter();
+        links.filter(|(_, _, device)| devices.contains(device)).map(|(peer, ..)| peer).collect()
+    }
+
+    async fn tell_all_supports(self: Arc<Self>, gid: GroupId, peers: Vec<PeerId>) {
+        for peer in peers {
+            if let Err(error) = self.tell_supports(gid, &peer).await {
+                tracing::debug!(%error, "a removed member could not be told what the others follow");
+            }
+        }
+    }
+
+    /// A group was entered by a Welcome, and that is stored.
+    pub(super) async fn enter(self: &Arc<Self>, slot: &mut Slot, root: GroupState) -> Result<(), SlotError> {
+        let tag = tagged(root.facts());
+        slot.forget();
+        slot.keep(root);
+        slot.stand_on(tag.sid);
+        self.after_move(slot, tag.epoch, &Route::default()).await?;
+        self.unpark_frames(tag).await
+    }
+
+    /// The head is another state: use it, and tell others.
+    async fn after_move(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        epoch: u64,
+        route: &Route,
+    ) -> Result<(), SlotError> {
+        tracing::info!(
+            epoch,
+            abandoned = route.abandoned.len(),
+            taken = route.taken.len(),
+            "a group is in a new epoch"
+        );
+        if !route.abandoned.is_empty() {
+            self.metrics.head_switches.inc();
+        }
+        self.set_last_state(None);
+        self.wake.dial.notify_one();
+        self.wake.commit.notify_one();
+        self.wake.outbox.notify_one();
+        self.group_changed(slot.gid());
+        self.prune(slot).await
+    }
+
+    /// Deletes the secrets of states that nobody needs any more.
+    ///
+    /// # Errors
+    /// [`SlotError`]
+    pub(super) async fn prune(&self, slot: &mut Slot) -> Result<(), SlotError> {
+        let (gid, now) = (slot.gid(), now_ms());
+        let head = slot.head_id(&self.vault).await?;
+        let held = {
+            let mut reader = self.vault.read().await?;
+            branch::held(reader.conn(), gid).await?
+        };
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        let leaving = window::leaving(dag, &head, held, now, window::MAX_AGE);
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        let gone = leaving.clone();
+        let pruned: Result<(), StoreError> = self
+            .vault
+            .write(move |tx| Box::pin(async move { branch::prune(tx.conn(), gid, &gone, now).await }))
+            .await;
+        pruned?;
+        slot.drop_states(&leaving);
+        self.set_last_state(None);
+        Ok(())
+    }
+}
+
+/// A state by its frames' tag.
+pub(super) fn tagged(facts: &StateFacts) -> TaggedState {
+    TaggedState { env_tag: facts.env_tag, gid: facts.gid, sid: facts.sid, epoch: facts.epoch, pruned: false }
+}
