@@ -196,6 +196,8 @@ impl<E: Engine> Member<E> {
         }
         let lost = cx.disk().membership == Membership::Inside && cx.disk().safe_at().is_none();
         self.lost_since = lost.then(|| self.lost_since.unwrap_or(cx.monotonic_ms()));
+        // Who is alone in the group is the only one to know it.
+        self.confirmed |= cx.disk().standing().is_some_and(|standing| standing.roster.len() == 1);
         for _ in 0..MOST_ROUNDS {
             if cx.is_dead() {
                 return;
