@@ -56,7 +56,7 @@ const USES: &[(&str, &[&str])] = &[
     ("certificate", &["id"]),
     ("dag", &["certificate", "id", "mutant"]),
     ("delivery", &["id"]),
-    ("simulation", &[]),
+    ("simulation", &["certificate", "dag", "event", "group", "id", "model", "mutant", "permission"]),
     ("letter", &["certificate"]),
     ("permission", &["model"]),
     ("event", &["certificate", "id", "model"]),

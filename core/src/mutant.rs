@@ -29,6 +29,72 @@ pub enum Mutant {
     PruneEarly,
     /// A device that sees nobody commits as if it did.
     IsolationIgnored,
+    /// A committer does not keep the state that its own commit leads to.
+    OwnChildNotStored,
+    /// Messages are sent to someone whose removal is known.
+    RemovalGateOff,
+    /// Requests that only an abandoned branch acted on stay closed.
+    ReopenSkipped,
+    /// A device says that it has what is not on its disk yet.
+    AckBeforeCommit,
+    /// What comes again is shown again.
+    DedupeOff,
+    /// What waits to be sent is dropped when the head moves to another state.
+    OutboxDroppedOnSwitch,
+    /// Events are sent again to whoever lacks them.
+    CarryToAnyone,
+    /// Supports for different states carry the same counter.
+    TipCounterNotKept,
+    /// A device sends before it knows that its disk is the newest one.
+    SealBeforeEcho,
+    /// A state's rows change when a commit is made on it.
+    ParentRowsMutated,
+    /// Nobody sends again what someone lacks.
+    GapsNotFilled,
+    /// What an old copy of a disk wrote stays in its log.
+    LogKeptByOldCopies,
+    /// The head stays on the branch that came first.
+    FirstSeenWins,
+    /// A message leaves before it is stored.
+    SentBeforeStored,
+    /// The user is told before an event is stored.
+    AcceptedBeforeStored,
+    /// Who lost the way does not ask for a fresh leaf.
+    NeverRejoins,
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::TieBreakFlipped,
+        Self::OwnRemovalVoteCounted,
+        Self::MajorityLockOff,
+        Self::MajorityOfAllOff,
+        Self::OwnRemovalHereVoteCounted,
+        Self::SettledLockOff,
+        Self::SkeletonClassTrusted,
+        Self::SupportCountedPerDevice,
+        Self::EquivocatorCounted,
+        Self::PruneEarly,
+        Self::IsolationIgnored,
+        Self::OwnChildNotStored,
+        Self::RemovalGateOff,
+        Self::ReopenSkipped,
+        Self::AckBeforeCommit,
+        Self::DedupeOff,
+        Self::OutboxDroppedOnSwitch,
+        Self::CarryToAnyone,
+        Self::TipCounterNotKept,
+        Self::SealBeforeEcho,
+        Self::ParentRowsMutated,
+        Self::GapsNotFilled,
+        Self::LogKeptByOldCopies,
+        Self::FirstSeenWins,
+        Self::SentBeforeStored,
+        Self::AcceptedBeforeStored,
+        Self::NeverRejoins,
+    ];
 }
 
 /// Whether a rule is to be broken.
@@ -38,7 +104,7 @@ pub const fn on(_: Mutant) -> bool {
 }
 
 #[cfg(any(test, feature = "testing"))]
-pub use switch::{on, with};
+pub use switch::{on, with, with_all};
 
 #[cfg(any(test, feature = "testing"))]
 mod switch {
@@ -57,7 +123,12 @@ mod switch {
 
     /// Runs something with one rule broken, on this thread only.
     pub fn with<R>(mutant: Mutant, run: impl FnOnce() -> R) -> R {
-        let _mended = Mend(BROKEN.replace(Some(mutant)));
+        with_all(Some(mutant), run)
+    }
+
+    /// Runs something with this rule broken, or with none.
+    pub fn with_all<R>(broken: Option<Mutant>, run: impl FnOnce() -> R) -> R {
+        let _mended = Mend(BROKEN.replace(broken));
         run()
     }
 

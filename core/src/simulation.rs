@@ -4,7 +4,7 @@
 //! lost. A [`Scenario`] names the [`Actor`]s, what happens to them and the rules they must keep; [`run()`] runs
 //! one seed, [`sweep`] many, [`minimise()`] makes a failing one short enough to read.
 //!
-//! Only for tests of this crate and its users (feature `testing`). It knows nothing of the protocol. A world
+//! Only for tests of this crate and its users (feature `testing`). Of the protocol only [`member`] knows. A world
 //! touches no socket, no file and no clock but its own, and nothing in it depends on the order of a hash map.
 
 mod actor;
@@ -14,6 +14,7 @@ mod draw;
 mod fate;
 mod host;
 mod link;
+pub mod member;
 mod minimise;
 mod network;
 mod profile;

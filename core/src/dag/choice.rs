@@ -307,6 +307,10 @@ impl Dag {
     /// to ask, and nobody else to lose.
     fn continues_at(&self, root: StateId, base: StateId, head: &Head) -> bool {
         let last = match head {
+            // Of a state that this device was in, only the secrets are gone.
+            Head::Beyond { wanted, .. } if self.node(wanted).is_some_and(|node| node.held.is_merged()) => {
+                wanted
+            }
             Head::Beyond { wanted, .. } => return self.is_below(&root, wanted),
             Head::At(last) => last,
         };

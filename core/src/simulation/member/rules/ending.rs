@@ -1,0 +1,279 @@
+//! What must hold when all is healed and has been left alone.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Seen, inside};
+use crate::{
+    dag::{Dag, Node, window},
+    event::{Body, ChangeKind, SignedEvent},
+    group::{
+        engine::Engine,
+        frame::Frame,
+        requests::{Candidate, Path, Status, status},
+        rows::Rows,
+    },
+    id::{DeviceId, EventId, StateId},
+    simulation::{
+        Draw, Standing, Stream,
+        member::{Member, Membership, commit::candidate_on, disk::Disk, join::end, person::GID},
+    },
+};
+
+/// I1: every accepted event is with everyone who was a member for its author, unless the author was told
+/// that it failed.
+pub(super) fn i01_no_loss<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    for (id, (_, author)) in &view.ledger.accepted {
+        if view.ledger.failed.contains(id) {
+            continue;
+        }
+        let author = view.member(crate::simulation::MemberId(*author));
+        if author.as_ref().is_some_and(|it| is_forked(view, it, id)) {
+            continue;
+        }
+        let Some(event) = author.as_ref().and_then(|it| it.disk.logs.event(id)) else {
+            return Err(format!("{id:?} is lost to its own author"));
+        };
+        let seen = author.as_ref().and_then(|it| canonical(it.disk, &event.event.seen_sid));
+        let seen = seen.and_then(|sid| view.ledger.standings.get(&sid));
+        // Who came by a branch that lost speaks to those of that branch alone.
+        let seen = seen.filter(|standing| standing.member(&event.event.author).is_some());
+        for reader in inside(view) {
+            let account = view.setup.people.get(usize::from(reader.member.0)).map(|it| it.account);
+            let Some(account) = account else { continue };
+            let was_in = seen.is_some_and(|standing| standing.devices_of(&account).next().is_some());
+            if was_in && !reader.disk.logs.has(id) {
+                let withheld = reader.disk.logs.log(&event.event.log);
+                let withheld = withheld.is_some_and(|log| log.entries.contains_key(&event.event.seq));
+                let how = if withheld { "as a place alone" } else { "not at all" };
+                return Err(format!("{id:?} reached {} {how}", reader.member));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a copy of a lost disk wrote an event under a number that the lost disk had used: whoever told the
+/// copy that it is the newest could not know.
+fn is_forked<E: Engine>(view: &Seen<'_, E>, author: &Standing<'_, Member<E>>, id: &EventId) -> bool {
+    let Some(event) = author.disk.logs.event(id) else { return false };
+    let other = |disk: &Disk| {
+        let entry = disk.logs.log(&event.event.log).and_then(|log| log.entries.get(&event.event.seq));
+        entry.is_some_and(|entry| entry.id != *id)
+    };
+    view.ledger.restored.contains(&author.member) && view.members().any(|it| other(it.disk))
+}
+
+/// The last state that a state's way and the head's have in common.
+fn canonical(disk: &Disk, sid: &StateId) -> Option<StateId> {
+    let head = end(disk.head)?;
+    disk.way_to(sid).find(|sid| disk.dag.is_below(&head, sid))
+}
+
+/// I3: every event is by who signed it, and says so.
+pub(super) fn i03_authorship<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    for reader in view.members() {
+        for event in reader.disk.logs.events() {
+            let genuine = SignedEvent::decode(event.encoded()).is_ok_and(|decoded| decoded == *event);
+            let says = match &event.event.body {
+                Body::Text { text, .. } => {
+                    let place = text.split('/').next().and_then(|place| place.parse::<usize>().ok());
+                    place.and_then(|place| view.setup.people.get(place)).map(|it| it.device)
+                }
+                _ => Some(event.event.author),
+            };
+            if !genuine || says != Some(event.event.author) {
+                return Err(format!("{} holds {:?} by someone else", reader.member, event.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// I5: all members have one head and one roster, which is they, and open each other's messages.
+pub(super) fn i05_together_again<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    let members: Vec<_> = inside(view).collect();
+    let Some(first) = members.first() else { return Err("nobody is left".into()) };
+    let head = first.disk.at();
+    for member in &members {
+        if member.disk.at().is_none() || member.disk.at() != head {
+            let (one, other) = (first.disk.head, member.disk.head);
+            return Err(format!("{} is at {one:?}, {} at {other:?}", first.member, member.member));
+        }
+    }
+    let roster: BTreeSet<DeviceId> = first
+        .disk
+        .standing()
+        .map(|standing| standing.roster.iter().map(|member| member.certificate.device).collect())
+        .unwrap_or_default();
+    let mut present: BTreeSet<DeviceId> = members.iter().map(|member| member.disk.device).collect();
+    present.extend(forgotten(view).filter(|device| roster.contains(device)));
+    if roster != present {
+        let lacking: Vec<_> = roster.symmetric_difference(&present).collect();
+        let names = lacking.iter().filter_map(|it| view.setup.places.get(it)).collect::<Vec<_>>();
+        return Err(format!("the roster and those who are there differ by {names:?}"));
+    }
+    let load = |disk: &Disk| {
+        let rows = disk.states.get(&disk.at()?)?.rows.clone()?;
+        E::load(GID, Rows::from_rows(rows)).ok()
+    };
+    let mut states: Vec<E> = members.iter().filter_map(|member| load(member.disk)).collect();
+    if states.len() != members.len() {
+        return Err("a head does not load".into());
+    }
+    let checks: BTreeSet<_> = states.iter().map(|state| state.facts().check).collect();
+    if checks.len() != 1 {
+        return Err("equal heads export different secrets".into());
+    }
+    for (sender, member) in members.iter().enumerate() {
+        let Some(person) = view.setup.person(member.member.0) else { continue };
+        let sealed = states.get_mut(sender).map(|state| state.seal_application(&person.identity, b"hello"));
+        let frame = sealed.and_then(Result::ok).and_then(|sealed| Frame::decode(&sealed.bytes).ok());
+        let Some(frame) = frame else { return Err(format!("{} cannot seal", member.member)) };
+        for (receiver, state) in states.iter_mut().enumerate().filter(|(receiver, _)| *receiver != sender) {
+            let opened =
+                state.open_frame(&frame).ok().and_then(|opened| state.open_application(&opened).ok());
+            if opened.is_none_or(|opened| opened.plaintext != b"hello") {
+                let reader = members.get(receiver).map(|it| it.member);
+                return Err(format!("{reader:?} cannot read {}", member.member));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Devices whose disks were set back to before they came: they know of no group to come back to.
+fn forgotten<E: Engine>(view: &Seen<'_, E>) -> impl Iterator<Item = DeviceId> {
+    let restored = view.members().filter(|it| view.ledger.restored.contains(&it.member));
+    restored.filter(|it| it.disk.membership == Membership::Outside).map(|it| it.disk.device)
+}
+
+/// I6: the head does not depend on the order in which things came to be known.
+pub(super) fn i06_order_does_not_matter<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    let mut draw = Draw::new(view.now_ms, Stream::Scenario(6));
+    for member in inside(view) {
+        let disk = member.disk;
+        let mut nodes: Vec<_> = disk.dag.nodes().cloned().collect();
+        draw.shuffle(&mut nodes);
+        let mut supports: Vec<_> = disk.dag.supports().all().copied().collect();
+        draw.shuffle(&mut supports);
+        let mut again = Dag::new(GID, disk.device);
+        for support in supports {
+            again.support(support);
+        }
+        for node in nodes {
+            let parent = disk.dag.parent(&node.sid).map(|parent| parent.sid);
+            if let Some(nth) = disk.states.get(&node.sid).and_then(|row| row.entry) {
+                again.enter(node.clone(), nth);
+            }
+            again.insert(Node { parent: node.parent.or(parent), ..node });
+        }
+        for proof in disk.dag.supports().equivocations() {
+            again.convict(*proof);
+        }
+        if again.head() != disk.dag.head() {
+            return Err(format!("{} would be at {:?} in another order", member.member, again.head()));
+        }
+    }
+    Ok(())
+}
+
+/// I9: no request is acted on twice on one path, and what was pruned has no secrets.
+pub(super) fn i09_no_resurrection<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    for member in inside(view) {
+        let disk = member.disk;
+        let Some(stand) = disk.stand() else { continue };
+        let mut seen = BTreeSet::new();
+        for row in disk.way_to(&stand).filter_map(|sid| disk.states.get(&sid)) {
+            if let Some(twice) = row.included.iter().find(|request| !seen.insert(**request)) {
+                return Err(format!("{twice:?} was acted on twice before {}'s head", member.member));
+            }
+        }
+        let back = |sid: &&StateId| disk.states.get(*sid).is_some_and(|row| row.rows.is_some());
+        if let Some(back) = disk.pruned.iter().find(back) {
+            return Err(format!("{} has secrets of {back:?} again", member.member));
+        }
+    }
+    Ok(())
+}
+
+/// I10: every request ends, settled, stale or rejected for a reason.
+pub(super) fn i10_requests_end<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    for member in inside(view) {
+        let disk = member.disk;
+        let (Some(head), Some(standing)) = (disk.at(), disk.standing()) else { continue };
+        let included = disk.included_before(&head);
+        for request in disk.requests() {
+            let candidate: Candidate = candidate_on::<E>(disk, request);
+            let path = Path {
+                included: included.get(&request.id).copied(),
+                has_seen: disk.has_seen(&head, request),
+            };
+            if status(&candidate, standing, path) == Status::Open {
+                return Err(format!("{} still has {} open", member.member, what(request)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn what(request: &SignedEvent) -> &'static str {
+    match &request.event.body {
+        Body::ChangeRequest { kind, .. } => match kind {
+            ChangeKind::Remove => "a removal",
+            ChangeKind::Leave => "a leave",
+            ChangeKind::Role { .. } => "a change of role",
+            ChangeKind::Rejoin { .. } => "a rejoin",
+            ChangeKind::Add { .. } => "an addition",
+        },
+        _ => "no request",
+    }
+}
+
+/// I11: secrets are kept no longer than the window says.
+pub(super) fn i11_window<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    for member in inside(view) {
+        let Some(process) = member.process else { continue };
+        let (disk, now_ms) = (member.disk, process.wall_ms.cast_signed());
+        let Some(stand) = disk.stand() else { continue };
+        let live = disk.states.iter().filter(|(_, row)| row.rows.is_some());
+        let held = live.map(|(sid, row)| (*sid, row.adopted_ms.cast_signed()));
+        let max_age = Duration::from_millis(view.setup.config.window_ms);
+        let leaving = window::leaving(&disk.dag, &stand, held, now_ms, max_age);
+        if let Some(late) = leaving.first() {
+            return Err(format!("{} should have pruned {late:?}", member.member));
+        }
+        if let Some(early) = disk.pruned_early.first() {
+            return Err(format!("{} pruned {early:?} too early", member.member));
+        }
+    }
+    Ok(())
+}
+
+/// I19: nothing is left to be sent.
+pub(super) fn i19_outbox_empties<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    let waits_in_vain = |disk: &Disk| {
+        let standing = disk.standing();
+        standing.is_some_and(|standing| forgotten(view).any(|device| standing.member(&device).is_some()))
+    };
+    let mut waiting = inside(view).filter(|member| !member.disk.outbox.is_empty());
+    match waiting.find(|member| !waits_in_vain(member.disk)) {
+        Some(member) => {
+            let count = member.disk.outbox.len();
+            Err(format!("{} still has {count} events that others lack", member.member))
+        }
+        None => Ok(()),
+    }
+}
+
+/// I21: which states lost their secrets says nothing about where the group is.
+pub(super) fn i21_window_independent<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+    for member in inside(view) {
+        let mut dag = member.disk.dag.clone();
+        let all: Vec<_> = dag.nodes().map(|node| node.sid).collect();
+        all.iter().for_each(|sid| dag.prune(sid));
+        if end(dag.head()) != end(member.disk.head) {
+            return Err(format!("{} would be elsewhere with a shorter window", member.member));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Worlds of members: who takes part, what users do, and what must hold.
+
+use std::{collections::BTreeSet, marker::PhantomData};
+
+use super::{
+    actor::{Command, Member, Wish},
+    disk::{Disk, Membership},
+    ledger::{Ledger, Output},
+    person::{Config, Setup},
+    rules,
+    wire::Message,
+};
+use crate::{
+    certificate::remember_signatures,
+    group::{engine::Engine, fake::seed_chance},
+    model::Role,
+    simulation::{Action, Draw, MemberId, Profile, Rule, Scenario, Schedule, Sight, View},
+};
+
+/// Signatures that a thread remembers.
+const SIGNATURES: usize = 100_000;
+/// Of a hundred wishes so many are of each kind: to say something, for fresh keys, to remove someone, to
+/// change a role, to go, to come, to make an invite.
+const WISHES: [u32; 7] = [64, 12, 5, 8, 2, 7, 2];
+
+/// A group on one engine in one kind of weather.
+pub struct Members<E> {
+    /// The weather.
+    pub profile: Profile,
+    /// What the members of this world do differently.
+    pub config: Config,
+    /// What the engine is called on a command line.
+    pub backend: &'static str,
+    engine: PhantomData<fn() -> E>,
+}
+
+impl<E: Engine> Members<E> {
+    /// The usual members.
+    pub fn new(profile: Profile, backend: &'static str) -> Self {
+        Self { profile, config: Config::default(), backend, engine: PhantomData }
+    }
+
+    /// The same members with another configuration.
+    #[must_use]
+    pub fn with(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+}
+
+fn wish(draw: &mut Draw, members: u16) -> Wish {
+    let someone = u16::try_from(draw.below(u64::from(members))).unwrap_or_default();
+    let roles = [Role::Admin, Role::Moderator, Role::Member];
+    let role = draw.pick(&roles).copied().unwrap_or(Role::Member);
+    match draw.weighted(&WISHES) {
+        Some(1) => Wish::Update,
+        Some(2) => Wish::Remove(someone),
+        Some(3) => Wish::Role(someone, role),
+        Some(4) => Wish::Leave,
+        Some(5) => Wish::Join,
+        Some(6) => Wish::Invite,
+        _ => Wish::Say,
+    }
+}
+
+impl<E: Engine> Scenario for Members<E> {
+    type Actor = Member<E>;
+    type Ledger = Ledger;
+
+    fn schedule(&self, seed: u64) -> Schedule<Command> {
+        let mut number = 0;
+        self.profile.schedule(seed, |draw, members, _| {
+            number += 1;
+            let member = MemberId(u16::try_from(draw.below(u64::from(members))).unwrap_or_default());
+            Action::Command(member, Command { number, wish: wish(draw, members) })
+        })
+    }
+
+    fn setup(&self, seed: u64, members: u16) -> Setup<E> {
+        // Runs share nothing, whatever ran on this thread before.
+        seed_chance(seed);
+        remember_signatures(SIGNATURES);
+        Setup::found(members, self.config).unwrap_or_else(|_| Setup::empty(self.config))
+    }
+
+    fn disk(&self, member: MemberId, setup: &Setup<E>, _draw: &mut Draw) -> Disk {
+        setup.disk(member.0)
+    }
+
+    fn witness(&self, ledger: &mut Ledger, at_ms: u64, member: MemberId, sight: Sight<Output>) {
+        ledger.witness(at_ms, member, sight);
+    }
+
+    fn tap(&self, ledger: &mut Ledger, at_ms: u64, from: MemberId, to: MemberId, message: &Message) {
+        ledger.tap(at_ms, from, to, message);
+    }
+
+    fn rules(&self) -> Vec<Rule<Self>> {
+        rules::all()
+    }
+
+    fn is_settled(&self, view: &View<'_, Self>) -> bool {
+        let mut inside = view.members().filter(|it| it.disk.membership == Membership::Inside);
+        let Some(first) = inside.next() else { return true };
+        let head = first.disk.at();
+        head.is_some() && inside.all(|it| it.disk.at() == head)
+    }
+
+    /// Who is in the group and what was said, but not in which state: that depends on who came first.
+    fn outcome(&self, view: &View<'_, Self>) -> String {
+        let members = view.members().map(|it| {
+            let texts = it.disk.logs.events().filter_map(|event| match &event.event.body {
+                crate::event::Body::Text { text, .. } => Some(text.clone()),
+                _ => None,
+            });
+            format!("{:?} {:?}", it.disk.membership, texts.collect::<BTreeSet<_>>())
+        });
+        members.collect::<Vec<_>>().join("; ")
+    }
+
+    fn replay_command(&self, seed: u64) -> String {
+        format!(
+            "cargo run -p spacepanda-tests --bin simulate -- --backend {} --profile {} --replay {seed}",
+            self.backend, self.profile.name
+        )
+    }
+}

@@ -1,0 +1,106 @@
+//! Runs seeds of the simulated group and tells what they did: see `--help`.
+//!
+//! A failing seed is printed with the command that runs it again, and with the shortest schedule that still
+//! fails.
+
+use std::{
+    io::{self, Write as _},
+    ops::Range,
+    process::ExitCode,
+    thread,
+};
+
+use clap::Parser;
+use spacepanda_core::simulation::{
+    Profile, Report,
+    member::{Config, World, world},
+};
+
+/// Runs seeds of a simulated group until one breaks a rule or all have run.
+#[derive(Parser)]
+struct Options {
+    /// Which seeds, for example 0..5000.
+    #[arg(long, value_parser = seeds, default_value = "0..1000")]
+    seeds: Range<u64>,
+    /// The MLS below: fake or openmls.
+    #[arg(long, default_value = "fake")]
+    backend: String,
+    /// The weather: calm, mixed, partitions, crashes, dormant, large or long.
+    #[arg(long, default_value = "mixed")]
+    profile: String,
+    /// Runs this seed alone.
+    #[arg(long)]
+    replay: Option<u64>,
+    /// With --replay: only these actions of its schedule.
+    #[arg(long, value_delimiter = ',')]
+    keep: Option<Vec<usize>>,
+    /// With --keep: on wires that lose nothing.
+    #[arg(long)]
+    calm: bool,
+    /// Threads; by default one for each processor.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// How many runs to spend on shortening a failing schedule.
+    #[arg(long, default_value_t = 300)]
+    most_runs: usize,
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or("two numbers with .. between them")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| error.to_string());
+    Ok(number(from)?..number(to)?)
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let mut out = io::stdout().lock();
+    let profile = Profile::named(&options.profile);
+    let world = profile.and_then(|profile| world(&options.backend, profile, Config::default()));
+    let Some(world) = world else {
+        let _ = writeln!(out, "there is no such weather or backend");
+        return ExitCode::FAILURE;
+    };
+    // openmls needs a deep stack in debug builds.
+    let run = thread::Builder::new().stack_size(64 << 20).name("simulate".into());
+    let told = thread::scope(|scope| {
+        let run = run.spawn_scoped(scope, || tell(&options, &*world));
+        run.map(thread::ScopedJoinHandle::join)
+    });
+    match told {
+        Ok(Ok((text, holds))) => {
+            let _ = writeln!(out, "{text}");
+            if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// What the seeds did, and whether every rule holds.
+fn tell(options: &Options, world: &dyn World) -> (String, bool) {
+    if let Some(seed) = options.replay {
+        let report = match &options.keep {
+            Some(kept) => world.run_part(seed, kept, options.calm),
+            None => world.run(seed),
+        };
+        return (replayed(&report), report.violation.is_none());
+    }
+    let threads = options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let totals = world.sweep(options.seeds.clone(), threads);
+    match &totals.failure {
+        None => (format!("{} on {}: {totals}", options.profile, options.backend), true),
+        Some(failure) => (format!("{totals}\n{}", world.explain(failure, options.most_runs)), false),
+    }
+}
+
+fn replayed(report: &Report) -> String {
+    let counts = report.counts.iter().map(|(what, times)| format!("  {times:>10}  {what}"));
+    let mut lines: Vec<String> = counts.collect();
+    match &report.violation {
+        Some(violation) => {
+            lines.push(violation.to_string());
+            lines.extend(violation.last_steps.iter().map(|step| format!("  {step}")));
+        }
+        None => lines.push(format!("every rule holds; {}", report.outcome)),
+    }
+    lines.join("\n")
+}
