@@ -260,24 +260,29 @@ impl Network {
         self.wake.commit.notify_one();
         self.wake.outbox.notify_one();
         self.group_changed(slot.gid());
-        self.prune(slot).await
+        self.prune(slot).await?;
+        Ok(())
     }
 
-    /// Deletes the secrets of states that nobody needs any more.
+    /// Deletes the secrets of states that nobody needs any more; true when some stay only because they are
+    /// young.
     ///
     /// # Errors
     /// [`SlotError`]
-    pub(super) async fn prune(&self, slot: &mut Slot) -> Result<(), SlotError> {
+    pub(super) async fn prune(&self, slot: &mut Slot) -> Result<bool, SlotError> {
         let (gid, now) = (slot.gid(), now_ms());
         let head = slot.head_id(&self.vault).await?;
         let held = {
             let mut reader = self.vault.read().await?;
             branch::held(reader.conn(), gid).await?
         };
+        let min_age = i64::try_from(window::MIN_AGE.as_millis()).unwrap_or(i64::MAX);
+        let is_young = |(sid, adopted): &(StateId, i64)| *sid != head && now - adopted < min_age;
+        let young = held.iter().any(is_young);
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
         let leaving = window::leaving(dag, &head, held, now, window::MAX_AGE);
         if leaving.is_empty() {
-            return Ok(());
+            return Ok(young);
         }
         let gone = leaving.clone();
         let pruned: Result<(), StoreError> = self
@@ -287,7 +292,7 @@ impl Network {
         pruned?;
         slot.drop_states(&leaving);
         self.set_last_state(None);
-        Ok(())
+        Ok(young)
     }
 }
 

@@ -25,23 +25,27 @@ impl Network {
         let mut round = 0_u32;
         let mut emptied = 0;
         let mut seen = None;
+        let mut young = false;
         loop {
-            if round.is_multiple_of(SWEEP_EVERY)
-                && let Err(error) = self.sweep().await
-            {
-                tracing::warn!(%error, "old rows could not be dropped");
+            if round.is_multiple_of(SWEEP_EVERY) {
+                if let Err(error) = self.sweep().await {
+                    tracing::warn!(%error, "old rows could not be dropped");
+                }
+                // Some secrets go by their age alone.
+                young = true;
             }
             round = round.wrapping_add(1);
             tokio::time::sleep(LOOK).await;
             self.groups.unload_idle();
             self.set_last_state(None);
             // An idle account's database stays closed.
-            if seen == Some(self.vault.steps()) {
+            if seen == Some(self.vault.steps()) && !young {
                 continue;
             }
-            if let Err(error) = self.prune_all().await {
+            young = Box::pin(self.prune_all()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "old secrets could not be deleted");
-            }
+                true
+            });
             let before = self.vault.steps();
             let waiting = Box::pin(self.look_after_health()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the health of groups could not be noted");
@@ -72,16 +76,18 @@ impl Network {
             .await
     }
 
-    async fn prune_all(&self) -> Result<(), SlotError> {
+    /// True when a state is kept only because it is young.
+    async fn prune_all(&self) -> Result<bool, SlotError> {
         let groups = {
             let mut reader = self.vault.read().await?;
             mls::live_groups(reader.conn()).await?
         };
+        let mut young = false;
         for gid in groups {
             let mut slot = self.groups.lock(gid).await;
-            self.prune(&mut slot).await?;
+            young |= self.prune(&mut slot).await?;
         }
-        Ok(())
+        Ok(young)
     }
 
     /// A group that is still catching up after a minute is stalled: nobody reachable has what it lacks.
