@@ -14,7 +14,7 @@ use crate::{
     dag::{Held, Node, Support},
     id::{CommitId, DeviceId, GroupId, StateId},
     router::PeerId,
-    store::{StoreError, commit, peer},
+    store::{StoreError, branch, commit, peer},
 };
 
 /// A peer is shown a group's branches this often at most.
@@ -190,9 +190,7 @@ impl Network {
         let support = Support::sign(&gid, &self.keys.device, counter, head);
         let stored: Result<(), StoreError> = self
             .vault
-            .write(move |tx| {
-                Box::pin(async move { crate::store::branch::hear(tx.conn(), gid, &support).await })
-            })
+            .write(move |tx| Box::pin(async move { branch::hear(tx.conn(), gid, &support).await }))
             .await;
         stored?;
         dag.support(support);
