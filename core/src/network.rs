@@ -30,7 +30,7 @@ mod tip;
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 pub(crate) use self::adopt::{add_member, end_membership};
@@ -56,11 +56,18 @@ use crate::{
     metrics::Metrics,
     model::PeerState,
     router::{Address, PeerId, Router, RouterEvent, told},
-    store::{Vault, mls::TaggedState},
+    store::{
+        StoreError, Vault,
+        mls::{self, TaggedState},
+    },
 };
 
 /// Requests of peers that are served at a time; more are refused as busy.
 const MAX_SERVED_REQUESTS: usize = 64;
+
+/// What a task could not do, as with a full disk, it tries again after this long, when nothing calls for it
+/// before.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// The keys of an unlocked account.
 pub struct Keys {
@@ -260,6 +267,12 @@ impl Network {
         self.wake.dial.notify_one();
     }
 
+    /// Groups whose frames this device still takes part in.
+    async fn live_groups(&self) -> Result<Vec<GroupId>, StoreError> {
+        let mut reader = self.vault.read().await?;
+        mls::live_groups(reader.conn()).await
+    }
+
     /// The connected devices that are members of a group now.
     async fn connected_members(&self, slot: &mut Slot) -> Result<Vec<(DeviceId, PeerId)>, SlotError> {
         let members = slot.members(&self.vault).await?;
@@ -285,5 +298,13 @@ impl Network {
     /// Events and Tips of a group changed: others are to be told.
     fn group_changed(&self, gid: GroupId) {
         self.tips.soon(gid);
+    }
+}
+
+/// Sleeps until then; for ever where nothing is due.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -179,6 +179,11 @@ impl Supports {
         Heard::Equivocation
     }
 
+    /// The latest Support of a device, also of one without a vote.
+    pub fn of(&self, device: &DeviceId) -> Option<&Support> {
+        self.latest.get(device)
+    }
+
     /// What a device's vote is for, if it has one.
     pub fn latest(&self, device: &DeviceId) -> Option<&StateId> {
         if self.equivocations.contains_key(device) && !mutant::on(Mutant::EquivocatorCounted) {

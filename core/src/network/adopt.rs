@@ -160,32 +160,26 @@ impl Network {
     ) -> Result<(), SlotError> {
         let Taking { frame, bytes, .. } = taking;
         let Processed { outcome, commit_id, committer, authorized, .. } = processed;
-        let (sid, epoch, roster, held, child, secrets) = match outcome {
+        if matches!(outcome, Outcome::Opaque(_)) {
+            tracing::warn!("a commit's secret does not open");
+            self.note_health(slot.gid(), GroupHealth::Stalled, health::UNFOLLOWED).await;
+        }
+        let (sid, standing, child, secrets) = match outcome {
             Outcome::Child(mut child) => {
                 let (facts, rows) = (child.facts().clone(), child.take_changes()?);
-                let (sid, epoch, roster) = (facts.sid, facts.epoch, facts.standing.members());
-                (sid, epoch, roster, Held::Live, Some(child), Some((facts, rows)))
+                (facts.sid, facts.standing.clone(), Some(child), Some((facts, rows)))
             }
-            Outcome::Removed(public) => {
-                let (epoch, roster) = (public.standing.epoch, public.standing.members());
-                (public.sid, epoch, roster, Held::Opaque, None, None)
-            }
-            Outcome::Opaque(public) => {
-                tracing::warn!("a commit's secret does not open");
-                self.note_health(slot.gid(), GroupHealth::Stalled, health::UNFOLLOWED).await;
-                let (epoch, roster) = (public.standing.epoch, public.standing.members());
-                (public.sid, epoch, roster, Held::Opaque, None, None)
-            }
+            Outcome::Removed(public) | Outcome::Opaque(public) => (public.sid, public.standing, None, None),
         };
         let node = Node {
             sid,
             parent: Some(taking.state.sid),
-            epoch,
+            epoch: standing.epoch,
             commit: commit_id,
             committer,
             class: authorized.class,
-            roster: Arc::new(roster),
-            held,
+            roster: Arc::new(standing.members()),
+            held: if child.is_some() { Held::Live } else { Held::Opaque },
         };
         let learnt = Learnt {
             node,

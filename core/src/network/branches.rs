@@ -1,7 +1,7 @@
 //! Showing a peer the branches that are known here: it may be on another one, where nothing of ours opens.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -155,17 +155,16 @@ impl Network {
         let (gid, own) = (slot.gid(), self.keys.device_id());
         slot.head_id(&self.vault).await?;
         let dag = slot.dag(&self.vault, own).await?;
+        let members: HashSet<_> = dag.nodes().flat_map(|node| node.roster.devices()).collect();
         let mut heard = Vec::new();
         for support in supports {
             let Some(support) = read(support) else {
                 self.offend(peer, Offence::Malformed);
                 return Ok(());
             };
-            let known = dag.supports().all().any(|known| *known == support);
+            let known = dag.supports().of(&support.device) == Some(&support);
             // Nobody else's word counts, and one's own is known here.
-            let is_member =
-                dag.nodes().any(|node| node.roster.devices().any(|device| *device == support.device));
-            if known || !is_member || support.device == own {
+            if known || !members.contains(&support.device) || support.device == own {
                 continue;
             }
             if support.verify(&gid).is_err() {
@@ -182,7 +181,7 @@ impl Network {
         let (gid, own) = (slot.gid(), self.keys.device_id());
         let head = slot.head_id(&self.vault).await?;
         let dag = slot.dag(&self.vault, own).await?;
-        let last = dag.supports().all().find(|support| support.device == own).copied();
+        let last = dag.supports().of(&own).copied();
         if let Some(last) = last.filter(|last| last.sid == head) {
             return Ok(last);
         }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Network, Slot, SlotError, head::Learnt, link::Outgoing};
+use super::{Network, RETRY, Slot, SlotError, head::Learnt, link::Outgoing, until};
 use crate::{
     clock::now_ms,
     dag::{
@@ -23,7 +23,7 @@ use crate::{
         state::GroupState,
     },
     id::{AccountId, DeviceId, EventId, GroupId, StateId},
-    store::{StoreError, event, invite, mls},
+    store::{StoreError, event, invite},
 };
 
 /// What a commit is asked to do.
@@ -34,9 +34,6 @@ pub(super) struct Wish {
     /// Signed requests that add nobody.
     pub(super) requests: Vec<SignedEvent>,
 }
-
-/// What could not be committed is tried again after this long, when nothing calls for it before.
-const RETRY: Duration = Duration::from_secs(10);
 
 /// What becomes of a group's open requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,18 +76,14 @@ impl Network {
             let next = self.answer_all().await;
             tokio::select! {
                 () = self.wake.commit.notified() => {}
-                () = until(next) => {}
+                () = until(next.map(|wait| Instant::now() + wait)) => {}
             }
         }
     }
 
     /// Gives the time until a turn comes that depends on nothing else.
     async fn answer_all(self: &Arc<Self>) -> Option<Duration> {
-        let groups = async {
-            let mut reader = self.vault.read().await?;
-            mls::live_groups(reader.conn()).await
-        };
-        let groups = match groups.await {
+        let groups = match self.live_groups().await {
             Ok(groups) => groups,
             Err(error) => {
                 tracing::warn!(%error, "groups cannot be read");
@@ -276,12 +269,5 @@ impl Network {
         let encoded = reasons.encode().map_err(GroupError::from)?;
         let change = Change { adds: key_packages, removes: planned.removes, policy: planned.policy };
         Ok(head.commit(&self.keys.identity, change, encoded)?)
-    }
-}
-
-async fn until(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
     }
 }

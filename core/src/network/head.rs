@@ -169,15 +169,8 @@ impl Network {
     ) -> Result<(), SlotError> {
         let (gid, me, now) = (slot.gid(), self.keys.account(), now_ms());
         let proofs = slot.proofs_against(&heard);
-        let (moved, out, beyond) = match verdict {
-            Verdict::Stay => (None, false, false),
-            Verdict::Move(moved) => (Some(*moved), false, false),
-            Verdict::Out => (None, true, false),
-            Verdict::Beyond => (None, false, true),
-        };
-        let to = moved.as_ref().map(|moved| (moved.facts.sid, moved.facts.epoch, moved.route.clone()));
-        let gone = moved.as_ref().map(|moved| self.connected_of(&moved.gone())).unwrap_or_default();
-        self.vault
+        let verdict = self
+            .vault
             .write(move |tx| {
                 Box::pin(async move {
                     if let Some(learnt) = &learnt {
@@ -189,36 +182,40 @@ impl Network {
                     for proof in &proofs {
                         branch::convict(tx.conn(), gid, proof).await?;
                     }
-                    if let Some(moved) = &moved {
-                        moved.store(tx, now).await?;
+                    match &verdict {
+                        Verdict::Stay => {}
+                        Verdict::Move(moved) => moved.store(tx, now).await?,
+                        Verdict::Beyond => {
+                            health::set(tx, gid, GroupHealth::Forked, health::BEYOND).await?;
+                        }
+                        Verdict::Out => {
+                            let group = mls::group(tx.conn(), gid).await?;
+                            let asked = group.is_some_and(|group| group.standing == GroupStanding::Leaving);
+                            end_membership(tx, gid, me, asked).await?;
+                        }
                     }
                     if let Some(letter) = &letter {
                         letter.queue(tx, gid).await?;
                     }
-                    if beyond {
-                        health::set(tx, gid, GroupHealth::Forked, health::BEYOND).await?;
-                    }
-                    if out {
-                        let group = mls::group(tx.conn(), gid).await?;
-                        let asked = group.is_some_and(|group| group.standing == GroupStanding::Leaving);
-                        end_membership(tx, gid, me, asked).await?;
-                    }
-                    Ok::<_, StoreError>(())
+                    Ok::<_, StoreError>(verdict)
                 })
             })
             .await?;
-        if out {
-            tracing::info!("this account is no longer in a group");
-            slot.forget();
-            self.set_last_state(None);
-            return Ok(());
-        }
-        if let Some((sid, epoch, route)) = to {
-            slot.stand_on(sid);
-            self.after_move(slot, epoch, &route).await?;
-        }
-        if !gone.is_empty() {
-            self.spawn("farewell", Arc::clone(self).show_the_gone(gid, gone));
+        match verdict {
+            Verdict::Stay | Verdict::Beyond => {}
+            Verdict::Out => {
+                tracing::info!("this account is no longer in a group");
+                slot.forget();
+                self.set_last_state(None);
+            }
+            Verdict::Move(moved) => {
+                slot.stand_on(moved.facts.sid);
+                self.after_move(slot, moved.facts.epoch, &moved.route).await?;
+                let gone = self.connected_of(&moved.gone());
+                if !gone.is_empty() {
+                    self.spawn("farewell", Arc::clone(self).show_the_gone(gid, gone));
+                }
+            }
         }
         Ok(())
     }

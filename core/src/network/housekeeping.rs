@@ -6,7 +6,7 @@ use super::{Network, SlotError, health};
 use crate::{
     clock::now_ms,
     model::GroupHealth,
-    store::{StoreError, feed, frame, health as stored, mls, outbox, request},
+    store::{StoreError, feed, frame, health as stored, outbox, request},
 };
 
 const LOOK: Duration = Duration::from_secs(60);
@@ -78,12 +78,8 @@ impl Network {
 
     /// True when a state is kept only because it is young.
     async fn prune_all(&self) -> Result<bool, SlotError> {
-        let groups = {
-            let mut reader = self.vault.read().await?;
-            mls::live_groups(reader.conn()).await?
-        };
         let mut young = false;
-        for gid in groups {
+        for gid in self.live_groups().await? {
             let mut slot = self.groups.lock(gid).await;
             young |= self.prune(&mut slot).await?;
         }

@@ -1,15 +1,12 @@
 //! The outbox worker: queued events are sealed on the head, and only then leave (T2).
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{ApplicationPlaintext, Fresh, application_plaintext};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Network, SlotError, groups::Ahead, link::Outgoing};
+use super::{Network, RETRY, SlotError, groups::Ahead, link::Outgoing, until};
 use crate::{
     clock::now_ms,
     group::frame::Frame,
@@ -22,8 +19,6 @@ use crate::{
 const MAX_EVENTS: u32 = 128;
 /// Event bytes of one frame, unless a single event is larger: the frame stays within 60 KiB.
 const MAX_BYTES: usize = 56 * 1024;
-/// What could not be sealed is tried again after this long, when nothing calls for it before.
-const RETRY: Duration = Duration::from_secs(10);
 
 impl Network {
     /// Seals what is queued, whenever something is and someone is there to take it.
@@ -194,13 +189,6 @@ fn later(done: bool) -> Option<Instant> {
     (!done).then(|| Instant::now() + RETRY)
 }
 
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Where something was queued.
 enum Queued {
     In(GroupId),
@@ -221,7 +209,6 @@ async fn next_outbox(notices: &mut broadcast::Receiver<Notice>) -> Queued {
     }
 }
 
-/// As many of the oldest as fit one frame; always at least one.
 /// A frame of queued events, and who is there to take it.
 pub(crate) struct Sealed {
     frame: Outgoing,

@@ -92,11 +92,7 @@ impl Network {
         if self.links.count() == 0 {
             return;
         }
-        let groups = async {
-            let mut reader = self.vault.read().await?;
-            mls::live_groups(reader.conn()).await
-        };
-        match groups.await {
+        match self.live_groups().await {
             Ok(groups) => groups.into_iter().for_each(|gid| self.tips.soon(gid)),
             Err(error) => tracing::warn!(%error, "groups cannot be read"),
         }
@@ -216,7 +212,7 @@ impl Network {
         let Some((counter, signature)) = position.support else { return Ok(()) };
         let support = Support { device, counter, sid: position.head, signature };
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
-        if dag.supports().all().any(|known| *known == support) {
+        if dag.supports().of(&device) == Some(&support) {
             return Ok(());
         }
         if support.verify(&slot.gid()).is_err() {

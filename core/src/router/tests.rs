@@ -312,11 +312,14 @@ async fn a_reader_that_is_behind_costs_its_peers_only_refusals() {
     for seed in 1..=PEERS {
         let peer = node(seed).await;
         peer.dial(&bob).await.unwrap();
+        bob.connected(peer.id()).await;
+        peers.push(peer);
+    }
+    for peer in &peers {
         for _ in 0..EACH {
             let (asker, id) = (peer.router.clone(), bob.id());
             asked.spawn(async move { asker.request(&id, vec![1]).await });
         }
-        peers.push(peer);
     }
     // No one reads: the first to end are refused, and then someone reads again.
     let first = timeout(DEADLINE, asked.join_next()).await.unwrap().unwrap().unwrap();

@@ -282,8 +282,11 @@ pub(super) async fn permitted(
     action: Action,
 ) -> Result<Author, SpaceError> {
     let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
-    let me = author.members.current(&network.keys.device_id());
-    if me.is_some_and(|me| may(me.role, action)) { Ok(author) } else { Err(SpaceError::NotPermitted) }
+    if is_permitted(&author, network, action) { Ok(author) } else { Err(SpaceError::NotPermitted) }
+}
+
+fn is_permitted(author: &Author, network: &Network, action: Action) -> bool {
+    author.members.current(&network.keys.device_id()).is_some_and(|me| may(me.role, action))
 }
 
 async fn create_channel(
@@ -357,12 +360,10 @@ async fn ask_to_remove(
         Remembered::Answered(_) => return Ok(()),
         Remembered::Reused => return Err(SpaceError::RequestIdReused),
     }
-    let target = Role::Member;
-    let author = permitted(tx, network, gid, Action::Remove { target }).await?;
+    let author = permitted(tx, network, gid, Action::Remove { target: Role::Member }).await?;
     let member = author.members.all_current().find(|member| member.account == account);
     let target = member.ok_or(SpaceError::MemberNotFound)?.role;
-    permitted(tx, network, gid, Action::Remove { target }).await?;
-    if target == Role::Owner {
+    if target == Role::Owner || !is_permitted(&author, network, Action::Remove { target }) {
         return Err(SpaceError::NotPermitted);
     }
     let body = Body::ChangeRequest { kind: ChangeKind::Remove, target: account, generation };

@@ -230,25 +230,6 @@ pub async fn close_request(
     Ok(())
 }
 
-/// Requests that a commit acted on.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn settle_included(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    events: &[EventId],
-) -> Result<(), StoreError> {
-    for event in events {
-        sqlx::query("UPDATE change_request SET status = 'settled' WHERE gid = ? AND request_id = ?")
-            .bind(gid.as_bytes())
-            .bind(event.as_bytes())
-            .execute(&mut *conn)
-            .await?;
-    }
-    Ok(())
-}
-
 /// Every open request about an account is settled: it is gone.
 ///
 /// # Errors

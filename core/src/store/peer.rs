@@ -257,19 +257,10 @@ pub async fn shared_groups(
     conn: &mut SqliteConnection,
     certificate: &Certificate,
 ) -> Result<Vec<crate::id::GroupId>, StoreError> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT m.gid FROM member m JOIN mls_group g USING (gid) \
-         WHERE m.device = ? AND m.account = ? AND m.left_epoch IS NULL \
-         AND g.status IN ('active', 'leaving')",
-    )
-    .bind(certificate.device.as_bytes())
-    .bind(certificate.account.as_bytes())
-    .fetch_all(conn)
-    .await?;
-    rows.iter().map(|gid| Ok(crate::id::GroupId::try_from(&**gid)?)).collect()
+    groups(conn, certificate, false).await
 }
 
-/// Groups of this account that a certificate's device is, or was, a member of for its account.
+/// The same, and those that it was a member of before.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -277,12 +268,22 @@ pub async fn common_groups(
     conn: &mut SqliteConnection,
     certificate: &Certificate,
 ) -> Result<Vec<crate::id::GroupId>, StoreError> {
+    groups(conn, certificate, true).await
+}
+
+async fn groups(
+    conn: &mut SqliteConnection,
+    certificate: &Certificate,
+    with_former: bool,
+) -> Result<Vec<crate::id::GroupId>, StoreError> {
     let rows: Vec<Vec<u8>> = sqlx::query_scalar(
         "SELECT m.gid FROM member m JOIN mls_group g USING (gid) \
-         WHERE m.device = ? AND m.account = ? AND g.status IN ('active', 'leaving')",
+         WHERE m.device = ? AND m.account = ? AND (m.left_epoch IS NULL OR ?) \
+         AND g.status IN ('active', 'leaving')",
     )
     .bind(certificate.device.as_bytes())
     .bind(certificate.account.as_bytes())
+    .bind(with_former)
     .fetch_all(conn)
     .await?;
     rows.iter().map(|gid| Ok(crate::id::GroupId::try_from(&**gid)?)).collect()
