@@ -37,6 +37,9 @@ struct Options {
     /// With --keep: on wires that lose nothing.
     #[arg(long)]
     calm: bool,
+    /// Goes on when a seed fails, and lists all that do.
+    #[arg(long)]
+    all: bool,
     /// Threads; by default one for each processor.
     #[arg(long)]
     threads: Option<usize>,
@@ -85,6 +88,12 @@ fn tell(options: &Options, world: &dyn World) -> (String, bool) {
         return (replayed(&report), report.violation.is_none());
     }
     let threads = options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    if options.all {
+        let totals = world.survey(options.seeds.clone(), threads);
+        let failed = totals.failed.iter().map(|(seed, rule)| format!("seed {seed} breaks {rule}\n"));
+        let text = format!("{} on {}: {totals}", options.profile, options.backend);
+        return (failed.chain([text]).collect(), totals.failed.is_empty());
+    }
     let totals = world.sweep(options.seeds.clone(), threads);
     match &totals.failure {
         None => (format!("{} on {}: {totals}", options.profile, options.backend), true),
