@@ -187,6 +187,8 @@ impl Network {
     /// nine tasks a session are to cost little. A panic ends the session: half a NetworkLayer lies.
     fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        // What a future is made of and what it becomes both have room in it: boxed, that is a pointer.
+        let task = Box::pin(task);
         let work: JoinHandle<()> = self.tasks.spawn({
             let stop = stop.clone();
             async move {
@@ -269,8 +271,7 @@ impl Network {
 
     /// Groups whose frames this device still takes part in.
     async fn live_groups(&self) -> Result<Vec<GroupId>, StoreError> {
-        let mut reader = self.vault.read().await?;
-        mls::live_groups(reader.conn()).await
+        self.vault.peek(|conn| Box::pin(mls::live_groups(conn))).await
     }
 
     /// The connected devices that are members of a group now.
