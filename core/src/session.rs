@@ -173,7 +173,7 @@ impl Session {
         config: NetworkConfig,
         metrics: Metrics,
     ) -> Result<Arc<Self>, SessionError> {
-        let identity = Identity::load(vault.read().await?.conn()).await?;
+        let identity = vault.peek(|conn| Box::pin(Identity::load(conn))).await?;
         let mut router_config = RouterConfig::new(identity.peer_secret.clone(), config.listen);
         router_config.kept_port = identity.listen_port;
         router_config.announce = config.announce;

@@ -41,11 +41,7 @@ impl Network {
 
     /// True when nothing failed.
     async fn seal_all(self: &Arc<Self>) -> bool {
-        let groups = async {
-            let mut reader = self.vault.read().await?;
-            outbox::groups_with_queued(reader.conn()).await
-        };
-        match groups.await {
+        match self.vault.peek(|conn| Box::pin(outbox::groups_with_queued(conn))).await {
             Ok(groups) => {
                 let mut done = true;
                 for gid in groups {
