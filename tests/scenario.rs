@@ -29,6 +29,7 @@ mod peers;
 mod queued_messages;
 mod removed_member;
 mod restored_copy;
+mod roles;
 mod sealed_later;
 mod server_behaviour;
 mod starting_and_stopping;

@@ -1,6 +1,6 @@
 //! What the API sees: plain values in the words of the product. No behaviour, no IO.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::id::{AccountId, ChannelId, EventId, GroupId, InviteId, StateId};
 
@@ -67,7 +67,7 @@ pub struct Space {
     pub name: String,
     /// Shown description.
     pub description: String,
-    /// Whose it is.
+    /// Whose it is: of several owners the first by id, the same everywhere.
     pub owner: AccountId,
     /// The caller's role.
     pub my_role: Role,
@@ -114,10 +114,21 @@ pub enum MemberChange {
     Joined,
     /// Left by their own wish.
     Left,
-    /// Removed by an owner.
+    /// Removed by another member.
     Removed,
     /// Name or role changed.
     Updated,
+}
+
+/// What an invite offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InviteTerms {
+    /// How many may join with it.
+    pub max_uses: u32,
+    /// How long it works.
+    pub expires_in: Duration,
+    /// The role they get; never [`Role::Owner`].
+    pub role: Role,
 }
 
 /// An invite and its secret link.

@@ -7,7 +7,7 @@ use spacepanda_proto::api::v1::{self as api, GroupHealth, Presence, Role};
 use uuid::Uuid;
 
 use super::{
-    connect::{CALL_DEADLINE, Client},
+    connect::{CALL_DEADLINE, Client, SLOW_CALL_DEADLINE},
     failure::{Failure, Outcome},
     invite::{self, Invite, Join},
     json::{self, ToJson as _},
@@ -56,11 +56,44 @@ pub enum SpaceCommand {
         /// The member: their name, account id, or the start of it
         account: String,
     },
+    /// Give a member another role
+    Role {
+        /// The space: its name, id, or the start of its id
+        space: String,
+        /// The member: their name, account id, or the start of it
+        account: String,
+        /// owner, admin, moderator or member
+        role: RoleName,
+    },
     /// Leave a space
     Leave {
         /// The space: its name, id, or the start of its id
         space: String,
     },
+}
+
+/// A role, as people type it.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum RoleName {
+    /// Everything
+    Owner,
+    /// Everything but what concerns owners
+    Admin,
+    /// Removes plain members
+    Moderator,
+    /// Reads and writes
+    Member,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Owner => Self::Owner,
+            RoleName::Admin => Self::Admin,
+            RoleName::Moderator => Self::Moderator,
+            RoleName::Member => Self::Member,
+        }
+    }
 }
 
 /// Runs a command about spaces.
@@ -77,6 +110,9 @@ pub(super) async fn run(client: &Client, out: Output, command: SpaceCommand) -> 
         SpaceCommand::Join(args) => return invite::join(client, out, args).await,
         SpaceCommand::Members { space } => members(client, out, &space).await?,
         SpaceCommand::Remove { space, account } => remove(client, out, &space, &account).await?,
+        SpaceCommand::Role { space, account, role } => {
+            set_role(client, out, &space, &account, role).await?;
+        }
         SpaceCommand::Leave { space } => leave(client, out, &space).await?,
     }
     Ok(Outcome::Done)
@@ -134,11 +170,42 @@ async fn remove(client: &Client, out: Output, space: &str, account: &str) -> Res
         request_id: Uuid::new_v4().to_string(),
     };
     let call = || async { client.spaces().remove_member(request.clone()).await };
-    client.call(CALL_DEADLINE, call).await?;
+    client.call(SLOW_CALL_DEADLINE, call).await?;
     out.show(
         || json!({"space_id": space_id, "account_id": account_id, "removed": true}),
         || format!("Removed {}.", short(&account_id)),
     )
+}
+
+async fn set_role(
+    client: &Client,
+    out: Output,
+    space: &str,
+    account: &str,
+    to: RoleName,
+) -> Result<(), Failure> {
+    let space_id = resolve::space(client, space).await?;
+    let request = api::SetMemberRoleRequest {
+        account_id: resolve::member(client, &space_id, account).await?,
+        space_id,
+        role: Role::from(to).into(),
+        request_id: Uuid::new_v4().to_string(),
+    };
+    let call = || async { client.spaces().set_member_role(request.clone()).await };
+    let member = client.call(SLOW_CALL_DEADLINE, call).await?;
+    out.show(|| member.to_json(), || role_set(&member, to.into()))
+}
+
+fn role_set(member: &api::Member, wanted: Role) -> String {
+    let name = bold(&printable_line(&member.display_name));
+    if member.role() == wanted {
+        format!("{name} is {} now.", role(wanted))
+    } else {
+        format!(
+            "{name} is {} still; the change completes by itself unless another one came first.",
+            role(member.role())
+        )
+    }
 }
 
 async fn leave(client: &Client, out: Output, space: &str) -> Result<(), Failure> {
@@ -249,6 +316,13 @@ mod tests {
             group: Some(group),
             ..Default::default()
         }
+    }
+
+    #[test]
+    fn a_role_that_is_not_set_yet_is_said_so() {
+        let member = api::Member { role: Role::Admin.into(), ..Default::default() };
+        assert!(role_set(&member, Role::Admin).contains("is admin now"));
+        assert!(role_set(&member, Role::Moderator).contains("is admin still"));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::{
     wire::{
         FromWire as _, IntoWire as _, page,
         space::{
-            CreateChannel, CreateInvite, CreateSpace, JoinSpace, LeaveSpace, RemoveMember, invite_id,
-            space_id,
+            CreateChannel, CreateInvite, CreateSpace, JoinSpace, LeaveSpace, RemoveMember, SetMemberRole,
+            invite_id, space_id,
         },
     },
 };
@@ -103,13 +103,21 @@ impl SpaceService for Api {
         Ok(Response::new(wire::RemoveMemberResponse {}))
     }
 
+    async fn set_member_role(&self, request: Request<wire::SetMemberRoleRequest>) -> Answer<wire::Member> {
+        let session = self.session(&request).await?;
+        let asked = SetMemberRole::from_wire(request.into_inner())?;
+        let member = session
+            .set_member_role(asked.request, asked.space, asked.account, asked.role)
+            .await
+            .map_err(Refusal::from)?;
+        Ok(Response::new(member.into_wire()))
+    }
+
     async fn create_invite(&self, request: Request<wire::CreateInviteRequest>) -> Answer<wire::Invite> {
         let session = self.session(&request).await?;
         let asked = CreateInvite::from_wire(request.into_inner())?;
-        let invite = session
-            .create_invite(asked.request, asked.space, asked.max_uses, asked.expires_in)
-            .await
-            .map_err(Refusal::from)?;
+        let invite =
+            session.create_invite(asked.request, asked.space, asked.terms).await.map_err(Refusal::from)?;
         Ok(Response::new(invite.into_wire()))
     }
 

@@ -1,36 +1,25 @@
 //! Spaces, channels and members.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::{Session, SpaceError, author::Author, request::Request};
 use crate::{
     clock::{now_ms, random},
-    event::{Body, ChangeKind},
+    event::Body,
     group::{policy::Policy, state::GroupState},
-    id::{AccountId, ChannelId, GroupId, LogId},
-    journal::{self, Members, Own, Reading, tell},
-    model::{Channel, Member, Role, Space},
-    network::{Network, Pending, SlotError, add_member, end_membership},
+    id::{ChannelId, GroupId, LogId},
+    journal::{self, Members, Own, Reading},
+    model::{Channel, Member, Space},
+    network::{Network, SlotError, add_member},
     permission::{Action, may},
     router::Address,
     store::{
-        StoreError, WriteTx, branch,
-        feed::Entry,
-        identity, invite,
-        logbook::LogBook,
-        mls::{self, GroupStanding},
-        request::Remembered,
-        space,
+        StoreError, WriteTx, branch, identity, invite, logbook::LogBook, mls, request::Remembered, space,
     },
 };
 
-/// A caller waits this long for a change that others may be about to commit.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Spaces of one account.
 const MAX_SPACES: u32 = 1_000;
 /// Channels of one space.
@@ -92,24 +81,6 @@ impl Session {
         Ok(spaces)
     }
 
-    /// Leaves a space: gone here at once, from the group when the owner's device has committed it.
-    ///
-    /// # Errors
-    /// [`SpaceError::OwnerCannotLeave`] unless alone.
-    pub async fn leave_space(&self, request: Option<Uuid>, gid: GroupId) -> Result<(), SpaceError> {
-        let request = Request::new(request, "LeaveSpace", &[gid.as_bytes()]);
-        let generation = self.generation(gid, self.account()).await;
-        let network = Arc::clone(&self.network);
-        // Nobody is let in meanwhile, and nothing that was loaded outlives the membership.
-        let mut slot = self.network.groups.lock(gid).await;
-        let left = self
-            .vault
-            .write(move |tx| Box::pin(async move { leave(tx, &network, gid, generation, &request).await }))
-            .await;
-        slot.forget();
-        left
-    }
-
     /// Creates a public channel.
     ///
     /// # Errors
@@ -153,48 +124,6 @@ impl Session {
         let online = self.network.connected_accounts();
         let seen = |account| account == self.account() || online.contains(&account);
         Ok(members.into_iter().map(|member| Member { online: seen(member.account), ..member }).collect())
-    }
-
-    /// Removes an account: nothing sent after this returns opens for it.
-    ///
-    /// # Errors
-    /// [`SpaceError::NotPermitted`] for anyone but an owner, and for removing an owner.
-    pub async fn remove_member(
-        &self,
-        request: Option<Uuid>,
-        gid: GroupId,
-        account: AccountId,
-    ) -> Result<(), SpaceError> {
-        let request = Request::new(request, "RemoveMember", &[gid.as_bytes(), account.as_bytes()]);
-        let generation = self.generation(gid, account).await;
-        let network = Arc::clone(&self.network);
-        self.vault
-            .write(move |tx| {
-                Box::pin(async move { ask_to_remove(tx, &network, gid, account, generation, &request).await })
-            })
-            .await?;
-        self.await_commit(gid).await
-    }
-
-    /// Waits for whoever's turn it is to commit what was asked for. It is durable and goes on without this;
-    /// until then nothing is sealed.
-    async fn await_commit(&self, gid: GroupId) -> Result<(), SpaceError> {
-        let end = Instant::now() + PATIENCE;
-        while let Pending::For(wait) = self.network.answer_requests(gid).await?
-            && Instant::now() + wait < end
-        {
-            tokio::time::sleep(wait).await;
-        }
-        Ok(())
-    }
-
-    /// Which life of an account in the group a request acts on; 0 when there is none.
-    async fn generation(&self, gid: GroupId, account: AccountId) -> u64 {
-        let mut slot = self.network.groups.lock(gid).await;
-        let head = slot.head(&self.vault).await;
-        head.ok()
-            .and_then(|head| head.facts().standing.policy.standing_of(&account).map(|s| s.generation))
-            .unwrap_or(0)
     }
 }
 
@@ -285,7 +214,7 @@ pub(super) async fn permitted(
     if is_permitted(&author, network, action) { Ok(author) } else { Err(SpaceError::NotPermitted) }
 }
 
-fn is_permitted(author: &Author, network: &Network, action: Action) -> bool {
+pub(super) fn is_permitted(author: &Author, network: &Network, action: Action) -> bool {
     author.members.current(&network.keys.device_id()).is_some_and(|me| may(me.role, action))
 }
 
@@ -315,58 +244,4 @@ async fn create_channel(
     write_event(tx, network, new.space, &author, body).await?;
     request.remember(tx, new.id.as_bytes(), now_ms()).await?;
     Ok(new)
-}
-
-async fn leave(
-    tx: &mut WriteTx<'_>,
-    network: &Network,
-    gid: GroupId,
-    generation: u64,
-    request: &Request,
-) -> Result<(), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
-    }
-    let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
-    let me = network.keys.account();
-    let others = author.members.all_current().any(|member| member.account != me);
-    let owner = author.members.current(&network.keys.device_id()).is_some_and(|m| m.role == Role::Owner);
-    if owner && others {
-        return Err(SpaceError::OwnerCannotLeave);
-    }
-    if others {
-        let body = Body::ChangeRequest { kind: ChangeKind::Leave, target: me, generation };
-        write_event(tx, network, gid, &author, body).await?;
-        mls::set_standing(tx.conn(), gid, GroupStanding::Leaving).await?;
-        tell(tx, &Entry::SpaceGone(gid), now_ms()).await?;
-    } else {
-        end_membership(tx, gid, me, true).await?;
-    }
-    Ok(request.remember(tx, &[], now_ms()).await?)
-}
-
-async fn ask_to_remove(
-    tx: &mut WriteTx<'_>,
-    network: &Network,
-    gid: GroupId,
-    account: AccountId,
-    generation: u64,
-    request: &Request,
-) -> Result<(), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
-    }
-    let author = permitted(tx, network, gid, Action::Remove { target: Role::Member }).await?;
-    let member = author.members.all_current().find(|member| member.account == account);
-    let target = member.ok_or(SpaceError::MemberNotFound)?.role;
-    if target == Role::Owner || !is_permitted(&author, network, Action::Remove { target }) {
-        return Err(SpaceError::NotPermitted);
-    }
-    let body = Body::ChangeRequest { kind: ChangeKind::Remove, target: account, generation };
-    write_event(tx, network, gid, &author, body).await?;
-    Ok(request.remember(tx, &[], now_ms()).await?)
 }

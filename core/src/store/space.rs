@@ -49,11 +49,12 @@ pub async fn space(
     let Some((name, description, created_at, sid, epoch, check, health, health_detail)) = row else {
         return Ok(None);
     };
-    let members: Vec<(Vec<u8>, i64)> =
-        sqlx::query_as("SELECT DISTINCT account, role FROM member WHERE gid = ? AND left_epoch IS NULL")
-            .bind(gid.as_bytes())
-            .fetch_all(conn)
-            .await?;
+    let members: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT DISTINCT account, role FROM member WHERE gid = ? AND left_epoch IS NULL ORDER BY account",
+    )
+    .bind(gid.as_bytes())
+    .fetch_all(conn)
+    .await?;
     let owner = members.iter().find(|(_, role)| *role == Role::Owner as i64);
     let mine = members.iter().find(|(account, _)| account == me.as_bytes());
     let (Some((owner, _)), Some((_, my_role))) = (owner, mine) else { return Err(StoreError::Corrupt) };

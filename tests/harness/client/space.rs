@@ -5,7 +5,7 @@
 use spacepanda_proto::api::v1::{
     Channel, CreateChannelRequest, CreateInviteRequest, CreateSpaceRequest, GetSpaceRequest, Invite,
     JoinSpaceRequest, JoinState, LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest,
-    ListSpacesRequest, Member, RemoveMemberRequest, Space,
+    ListSpacesRequest, Member, RemoveMemberRequest, Role, SetMemberRoleRequest, Space,
 };
 use tonic::Status;
 
@@ -116,14 +116,47 @@ impl Person {
         space.expect("a join at once answers the space")
     }
 
-    /// Removes a member.
-    pub(crate) async fn remove(&self, space_id: &str, account_id: &str) {
+    /// Asks to remove a member.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub(crate) async fn try_remove(&self, space_id: &str, account_id: &str) -> Result<(), Status> {
         let request = RemoveMemberRequest {
             space_id: space_id.into(),
             account_id: account_id.into(),
             request_id: request_id(),
         };
-        self.spaces().remove_member(request).await.expect("remove a member");
+        self.spaces().remove_member(request).await.map(drop)
+    }
+
+    /// Removes a member.
+    pub(crate) async fn remove(&self, space_id: &str, account_id: &str) {
+        self.try_remove(space_id, account_id).await.expect("remove a member");
+    }
+
+    /// Asks for another role of a member.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub(crate) async fn try_set_role(
+        &self,
+        space_id: &str,
+        member: &Person,
+        role: Role,
+    ) -> Result<Member, Status> {
+        let request = SetMemberRoleRequest {
+            space_id: space_id.into(),
+            account_id: member.account().into(),
+            role: role.into(),
+            request_id: request_id(),
+        };
+        Ok(self.spaces().set_member_role(request).await?.into_inner())
+    }
+
+    /// Gives a member another role, at once.
+    pub(crate) async fn set_role(&self, space_id: &str, member: &Person, role: Role) {
+        let now = self.try_set_role(space_id, member, role).await.expect("set a role").role();
+        assert_eq!(now, role, "{} becomes it at once", member.name());
     }
 
     /// Leaves a space.

@@ -6,7 +6,7 @@ use prost::Message;
 use spacepanda_proto::api::v1::{
     CreateChannelRequest, CreateInviteRequest, CreateSpaceRequest, GetSpaceRequest, JoinSpaceRequest,
     LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest, ListSpacesRequest, RemoveMemberRequest,
-    RevokeInviteRequest, Role, Visibility,
+    RevokeInviteRequest, Role, SetMemberRoleRequest, Visibility,
 };
 use tonic::Code;
 
@@ -112,6 +112,36 @@ pub(super) fn membership(name: &str, known: &Known<'_>) -> Option<Vec<Case>> {
                     &RemoveMemberRequest { request_id: "x".into(), ..of("ab".repeat(32)) },
                 ),
                 refuse("a stranger", &of("ab".repeat(32)), Code::NotFound, "MEMBER_NOT_FOUND"),
+            ]);
+            cases
+        }
+        "SetMemberRole" => {
+            let of = |account_id: &str, role: i32| SetMemberRoleRequest {
+                space_id: known.space.into(),
+                account_id: account_id.into(),
+                role,
+                ..Default::default()
+            };
+            let (stranger, member) = ("ab".repeat(32), Role::Member.into());
+            let mut cases =
+                space_id(|space_id| SetMemberRoleRequest { space_id, ..of(known.account, member) });
+            cases.extend([
+                field("account_id", "no account", &of("", member)),
+                field("account_id", "no hex", &of(&"z".repeat(64), member)),
+                field("role", "no role", &of(&stranger, 0)),
+                field("role", "an unknown role", &of(&stranger, 99)),
+                field(
+                    "request_id",
+                    "no UUID",
+                    &SetMemberRoleRequest { request_id: "x".into(), ..of(&stranger, member) },
+                ),
+                refuse("a stranger", &of(&stranger, member), Code::NotFound, "MEMBER_NOT_FOUND"),
+                refuse(
+                    "the last owner",
+                    &of(known.account, Role::Admin.into()),
+                    Code::FailedPrecondition,
+                    "LAST_OWNER",
+                ),
             ]);
             cases
         }
