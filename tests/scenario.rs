@@ -12,6 +12,7 @@ mod crash;
 mod crash_amid_changes;
 mod demo;
 mod fork;
+mod health;
 mod hostile;
 mod idempotent;
 mod in_flight;

@@ -212,6 +212,7 @@ mod tests {
             "space create garden --description d",
             "space list",
             "space show garden",
+            "space status garden",
             "space invite garden --uses 3 --expires 7d --role moderator",
             "space role garden bob admin",
             "space revoke id",

@@ -56,6 +56,16 @@ pub struct GroupStatus {
     pub health: GroupHealth,
     /// A sentence for people; empty while healthy.
     pub health_detail: String,
+    /// States whose keys are kept, the present one included.
+    pub retained_epochs: u32,
+    /// Since when the oldest of them has been here.
+    pub oldest_retained_age: Duration,
+    /// Other accounts none of whose devices is known to be in this state.
+    pub members_behind: u32,
+    /// Removals, departures and changes of roles that wait for a commit.
+    pub waiting_changes: u32,
+    /// Something that came waits for something that is missing.
+    pub repairing: bool,
 }
 
 /// A space as its member sees it.
@@ -355,6 +365,8 @@ pub enum Change {
         health: GroupHealth,
         /// A sentence for people.
         detail: String,
+        /// The group as it is when this is read; `None` once this account is out.
+        group: Option<Box<GroupStatus>>,
     },
 }
 

@@ -5,8 +5,14 @@ use spacepanda_proto::api::v1::{CreateChannelRequest, CreateInviteRequest, Membe
 use tonic::Code;
 
 use crate::harness::{
-    Cluster, Person, Place, client::request_id, meet, refusal::reason, refused, same_world, wait::when,
-    wait_until, world::look,
+    Cluster, Person, Place,
+    client::request_id,
+    meet,
+    refusal::reason,
+    refused, same_world,
+    wait::{DEADLINE, when, within},
+    wait_until,
+    world::look,
 };
 
 const NOT_PERMITTED: (Code, &str) = (Code::PermissionDenied, "NOT_PERMITTED");
@@ -179,7 +185,8 @@ async fn one_outcome(
         when(world.history.len() == messages, format!("{} messages", world.history.len()))?;
         Ok(rest)
     };
-    let rest = wait_until("one outcome everywhere", settled).await;
+    // A Tip that was lost on the way is followed by another one 40 s later at most.
+    let rest = within(2 * DEADLINE, "one outcome everywhere", settled).await;
     let all: Vec<_> = rest.iter().copied().chain(bystanders).collect();
     // And they go on together.
     for person in &all {

@@ -1,6 +1,6 @@
 //! Spaces: create, list, show, members, remove, leave. Invites and joining are in `invite`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use spacepanda_proto::api::v1::{self as api, GroupHealth, Presence, Role};
@@ -30,6 +30,7 @@ pub enum SpaceCommand {
     /// List the spaces you are in
     List,
     /// Show one space and the state of its group
+    #[command(visible_alias = "status")]
     Show {
         /// The space: its name, id, or the start of its id
         space: String,
@@ -222,7 +223,7 @@ pub(super) fn as_table(spaces: &[api::Space]) -> String {
         return "No spaces yet; `spacepanda space create NAME` makes one, `space join LINK` enters one."
             .to_owned();
     }
-    let mut rows = table(&["SPACE", "ID", "ROLE", "MEMBERS", "EPOCH", "GROUP"]);
+    let mut rows = table(&["SPACE", "ID", "ROLE", "MEMBERS", "BEHIND", "EPOCH", "HEAD", "KEPT", "GROUP"]);
     for space in spaces {
         let group = space.group.clone().unwrap_or_default();
         rows.add_row([
@@ -230,8 +231,11 @@ pub(super) fn as_table(spaces: &[api::Space]) -> String {
             short(&space.space_id),
             role(space.my_role()).to_owned(),
             space.member_count.to_string(),
+            group.members_behind.to_string(),
             group.epoch.to_string(),
-            health(group.health()).to_owned(),
+            printable_line(&group.head),
+            group.retained_epochs.to_string(),
+            standing(&group),
         ]);
     }
     rows.to_string()
@@ -245,11 +249,23 @@ fn details(space: &api::Space) -> String {
     }
     lines.push(format!("members  {}, you are {}", space.member_count, role(space.my_role())));
     lines.push(format!("created  {}", ago(space.created_at.as_ref(), SystemTime::now())));
-    lines.push(format!("group    epoch {}, check {}, {}", group.epoch, group.check, health(group.health())));
-    if !group.health_detail.is_empty() {
-        lines.push(format!("         {}", printable_line(&group.health_detail)));
-    }
+    let (head, check) = (printable_line(&group.head), printable_line(&group.check));
+    lines.push(format!("group    epoch {}, head {head}, check {check}, {}", group.epoch, standing(&group)));
+    lines.push(format!("         {}", printable_line(&group.summary)));
+    lines.push(format!("behind   {} members", group.members_behind));
+    lines.push(format!("keys     of {} epochs, the oldest {} old", group.retained_epochs, oldest(&group)));
     lines.join("\n")
+}
+
+fn standing(group: &api::GroupState) -> String {
+    let repair =
+        if group.repair_in_progress && group.health() != GroupHealth::Resyncing { ", repairing" } else { "" };
+    format!("{}{repair}", health(group.health()))
+}
+
+fn oldest(group: &api::GroupState) -> String {
+    let age = group.oldest_retained_age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
+    humantime::format_duration(Duration::from_secs(age.as_secs())).to_string()
 }
 
 fn members_table(members: &[api::Member]) -> String {
@@ -305,7 +321,12 @@ mod tests {
             epoch: 4,
             check: "0011223344556677".into(),
             health: GroupHealth::Forked.into(),
-            health_detail: "a commit was set aside".into(),
+            head: "aabbccdd".into(),
+            members_behind: 2,
+            retained_epochs: 3,
+            oldest_retained_age: Some(prost_types::Duration { seconds: 3_720, nanos: 5 }),
+            repair_in_progress: true,
+            summary: "A commit was set aside.".into(),
             ..Default::default()
         };
         api::Space {
@@ -328,8 +349,9 @@ mod tests {
     #[test]
     fn a_space_shows_its_check_and_what_is_wrong() {
         let text = details(&space());
-        assert!(text.contains("epoch 4, check 0011223344556677, FORKED"));
-        assert!(text.contains("a commit was set aside"));
+        assert!(text.contains("epoch 4, head aabbccdd, check 0011223344556677, FORKED, repairing"), "{text}");
+        assert!(text.contains("A commit was set aside."));
+        assert!(text.contains("of 3 epochs, the oldest 1h 2m old"), "{text}");
         assert!(as_table(&[space()]).contains("a0eebc99"));
         assert!(as_table(&[]).contains("space create"));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spacepanda_core::{
     id::{AccountId, GroupId, InviteId},
-    model::{Channel, GroupHealth, GroupStatus, Invite, InviteTerms, Join, Member, Role, Space},
+    model::{Channel, Invite, InviteTerms, Join, Member, Role, Space},
 };
 use spacepanda_proto::api::v1 as wire;
 use uuid::Uuid;
@@ -193,34 +193,6 @@ impl IntoWire for Role {
             Self::Admin => wire::Role::Admin,
             Self::Moderator => wire::Role::Moderator,
             Self::Member => wire::Role::Member,
-        }
-    }
-}
-
-impl IntoWire for GroupHealth {
-    type Wire = wire::GroupHealth;
-
-    fn into_wire(self) -> wire::GroupHealth {
-        match self {
-            Self::Ok => wire::GroupHealth::Ok,
-            Self::Forked => wire::GroupHealth::Forked,
-            Self::Stalled => wire::GroupHealth::Stalled,
-            Self::Resyncing => wire::GroupHealth::Resyncing,
-            Self::Removed => wire::GroupHealth::Removed,
-        }
-    }
-}
-
-impl IntoWire for GroupStatus {
-    type Wire = wire::GroupState;
-
-    fn into_wire(self) -> wire::GroupState {
-        wire::GroupState {
-            epoch: self.epoch,
-            state_id: self.state_id.to_string(),
-            check: hex::encode(self.check),
-            health: self.health.into_wire().into(),
-            health_detail: self.health_detail,
         }
     }
 }
