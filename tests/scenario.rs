@@ -32,6 +32,7 @@ mod removed_member;
 mod restored_copy;
 mod roles;
 mod sealed_later;
+mod send_timing;
 mod server_behaviour;
 mod starting_and_stopping;
 mod stream;

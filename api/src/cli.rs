@@ -210,6 +210,8 @@ mod tests {
             "peer list",
             "peer disconnect 12D3",
             "space create garden --description d",
+            "space create garden --timing fast",
+            "space update garden --name Garden --timing strict",
             "space list",
             "space show garden",
             "space status garden",

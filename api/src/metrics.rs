@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     /// The methods that clients outside the project call by name.
-    const METHODS: [&str; 23] = [
+    const METHODS: [&str; 24] = [
         "AuthService/CreateProfile",
         "AuthService/Lock",
         "AuthService/Unlock",
@@ -140,6 +140,7 @@ mod tests {
         "SpaceService/RemoveMember",
         "SpaceService/RevokeInvite",
         "SpaceService/SetMemberRole",
+        "SpaceService/UpdateSpace",
     ];
 
     #[test]

@@ -28,6 +28,29 @@ impl Role {
     }
 }
 
+/// How long what this account writes in a space waits before it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendTiming {
+    /// Not at all.
+    Fast,
+    /// A quarter of a second on average, two seconds at most.
+    #[default]
+    Balanced,
+    /// Five seconds on average, thirty at most.
+    Strict,
+}
+
+/// What is to change of a space; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpaceChanges {
+    /// Shown name, for everyone.
+    pub name: Option<String>,
+    /// Shown description, for everyone.
+    pub description: Option<String>,
+    /// For this account alone.
+    pub send_timing: Option<SendTiming>,
+}
+
 /// How the MLS group of a space is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupHealth {
@@ -87,6 +110,8 @@ pub struct Space {
     pub created_at: SystemTime,
     /// The MLS group behind it.
     pub group: GroupStatus,
+    /// How long what this account writes waits before it leaves.
+    pub send_timing: SendTiming,
 }
 
 /// A channel of a space.

@@ -45,6 +45,7 @@ impl ToJson for api::Space {
             "member_count": self.member_count,
             "created_at": time(self.created_at.as_ref()),
             "group": optional(self.group.as_ref()),
+            "send_timing": self.send_timing().as_str_name(),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use spacepanda_proto::api::v1::{self as api, GroupHealth, Presence, Role};
+use spacepanda_proto::api::v1::{self as api, GroupHealth, Presence, Role, SendTiming};
 use uuid::Uuid;
 
 use super::{
@@ -26,7 +26,12 @@ pub enum SpaceCommand {
         /// What it is about
         #[arg(long, default_value = "")]
         description: String,
+        /// How long what you write there waits before it leaves
+        #[arg(long, value_name = "TIMING", default_value = "balanced")]
+        timing: Timing,
     },
+    /// Change a space's name or description, or how long what you write there waits before it leaves
+    Update(Update),
     /// List the spaces you are in
     List,
     /// Show one space and the state of its group
@@ -97,13 +102,54 @@ impl From<RoleName> for Role {
     }
 }
 
+/// How long what one writes waits before it leaves, as people type it.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Timing {
+    /// Not at all
+    Fast,
+    /// A quarter of a second on average, at most 2 s
+    Balanced,
+    /// Five seconds on average, at most 30 s
+    Strict,
+}
+
+impl From<Timing> for SendTiming {
+    fn from(timing: Timing) -> Self {
+        match timing {
+            Timing::Fast => Self::Fast,
+            Timing::Balanced => Self::Balanced,
+            Timing::Strict => Self::Strict,
+        }
+    }
+}
+
+/// Arguments of `space update`.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = true, args = ["name", "description", "timing"])]
+pub struct Update {
+    /// The space: its name, id, or the start of its id
+    space: String,
+    /// Another name, for everyone
+    #[arg(long)]
+    name: Option<String>,
+    /// Another description, for everyone
+    #[arg(long)]
+    description: Option<String>,
+    /// How long what you write there waits before it leaves
+    #[arg(long, value_name = "TIMING")]
+    timing: Option<Timing>,
+}
+
 /// Runs a command about spaces.
 ///
 /// # Errors
 /// When the server refuses, or cannot be reached.
 pub(super) async fn run(client: &Client, out: Output, command: SpaceCommand) -> Result<Outcome, Failure> {
     match command {
-        SpaceCommand::Create { name, description } => create(client, out, name, description).await?,
+        SpaceCommand::Create { name, description, timing } => {
+            create(client, out, (name, description, timing)).await?;
+        }
+        SpaceCommand::Update(args) => update(client, out, args).await?,
         SpaceCommand::List => list(client, out).await?,
         SpaceCommand::Show { space } => show(client, out, &space).await?,
         SpaceCommand::Invite(args) => invite::create(client, out, args).await?,
@@ -119,8 +165,17 @@ pub(super) async fn run(client: &Client, out: Output, command: SpaceCommand) -> 
     Ok(Outcome::Done)
 }
 
-async fn create(client: &Client, out: Output, name: String, description: String) -> Result<(), Failure> {
-    let request = api::CreateSpaceRequest { name, description, request_id: Uuid::new_v4().to_string() };
+async fn create(
+    client: &Client,
+    out: Output,
+    (name, description, timing): (String, String, Timing),
+) -> Result<(), Failure> {
+    let request = api::CreateSpaceRequest {
+        name,
+        description,
+        send_timing: SendTiming::from(timing).into(),
+        request_id: Uuid::new_v4().to_string(),
+    };
     let call = || async { client.spaces().create_space(request.clone()).await };
     let space = client.call(CALL_DEADLINE, call).await?;
     out.show(
@@ -135,6 +190,19 @@ async fn create(client: &Client, out: Output, name: String, description: String)
             )
         },
     )
+}
+
+async fn update(client: &Client, out: Output, args: Update) -> Result<(), Failure> {
+    let request = api::UpdateSpaceRequest {
+        space_id: resolve::space(client, &args.space).await?,
+        name: args.name,
+        description: args.description,
+        send_timing: args.timing.map_or(SendTiming::Unspecified, SendTiming::from).into(),
+        request_id: Uuid::new_v4().to_string(),
+    };
+    let call = || async { client.spaces().update_space(request.clone()).await };
+    let space = client.call(CALL_DEADLINE, call).await?;
+    out.show(|| space.to_json(), || details(&space))
 }
 
 async fn list(client: &Client, out: Output) -> Result<(), Failure> {
@@ -249,12 +317,22 @@ fn details(space: &api::Space) -> String {
     }
     lines.push(format!("members  {}, you are {}", space.member_count, role(space.my_role())));
     lines.push(format!("created  {}", ago(space.created_at.as_ref(), SystemTime::now())));
+    lines.push(format!("timing   {}", timing(space.send_timing())));
     let (head, check) = (printable_line(&group.head), printable_line(&group.check));
     lines.push(format!("group    epoch {}, head {head}, check {check}, {}", group.epoch, standing(&group)));
     lines.push(format!("         {}", printable_line(&group.summary)));
     lines.push(format!("behind   {} members", group.members_behind));
     lines.push(format!("keys     of {} epochs, the oldest {} old", group.retained_epochs, oldest(&group)));
     lines.join("\n")
+}
+
+fn timing(timing: SendTiming) -> &'static str {
+    match timing {
+        SendTiming::Unspecified => "-",
+        SendTiming::Fast => "fast: what you write leaves at once",
+        SendTiming::Balanced => "balanced: what you write leaves within 2 s",
+        SendTiming::Strict => "strict: what you write leaves within 30 s",
+    }
 }
 
 fn standing(group: &api::GroupState) -> String {

@@ -10,7 +10,7 @@ use crate::{
         FromWire as _, IntoWire as _, page,
         space::{
             CreateChannel, CreateInvite, CreateSpace, JoinSpace, LeaveSpace, RemoveMember, SetMemberRole,
-            invite_id, space_id,
+            UpdateSpace, invite_id, space_id,
         },
     },
 };
@@ -21,7 +21,7 @@ impl SpaceService for Api {
         let session = self.session(&request).await?;
         let asked = CreateSpace::from_wire(request.into_inner())?;
         let space = session
-            .create_space(asked.request, &asked.name, &asked.description)
+            .create_space(asked.request, &asked.name, &asked.description, asked.timing)
             .await
             .map_err(Refusal::from)?;
         Ok(Response::new(space.into_wire()))
@@ -45,6 +45,14 @@ impl SpaceService for Api {
             page::cut(spaces, asked.page_size, &asked.page_token, |space| space.id.to_string())?;
         let spaces = spaces.into_iter().map(|space| space.into_wire()).collect();
         Ok(Response::new(wire::ListSpacesResponse { spaces, next_page_token }))
+    }
+
+    async fn update_space(&self, request: Request<wire::UpdateSpaceRequest>) -> Answer<wire::Space> {
+        let session = self.session(&request).await?;
+        let asked = UpdateSpace::from_wire(request.into_inner())?;
+        let space =
+            session.update_space(asked.request, asked.space, asked.changes).await.map_err(Refusal::from)?;
+        Ok(Response::new(space.into_wire()))
     }
 
     async fn leave_space(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spacepanda_core::{
     id::{AccountId, GroupId, InviteId},
-    model::{Channel, Invite, InviteTerms, Join, Member, Role, Space},
+    model::{Channel, Invite, InviteTerms, Join, Member, Role, SendTiming, Space, SpaceChanges},
 };
 use spacepanda_proto::api::v1 as wire;
 use uuid::Uuid;
@@ -25,6 +25,15 @@ pub(crate) struct CreateSpace {
     pub(crate) request: Option<Uuid>,
     pub(crate) name: String,
     pub(crate) description: String,
+    pub(crate) timing: SendTiming,
+}
+
+/// A checked UpdateSpace.
+#[derive(Debug)]
+pub(crate) struct UpdateSpace {
+    pub(crate) request: Option<Uuid>,
+    pub(crate) space: GroupId,
+    pub(crate) changes: SpaceChanges,
 }
 
 /// A checked LeaveSpace.
@@ -97,12 +106,36 @@ fn role(number: i32) -> Result<Option<Role>, Refusal> {
     }
 }
 
+/// Checks `send_timing`; `None` where none is named.
+fn timing(number: i32) -> Result<Option<SendTiming>, Refusal> {
+    match wire::SendTiming::try_from(number) {
+        Ok(wire::SendTiming::Unspecified) => Ok(None),
+        Ok(wire::SendTiming::Fast) => Ok(Some(SendTiming::Fast)),
+        Ok(wire::SendTiming::Balanced) => Ok(Some(SendTiming::Balanced)),
+        Ok(wire::SendTiming::Strict) => Ok(Some(SendTiming::Strict)),
+        Err(_) => Err(Refusal::field("send_timing", "is not one that exists")),
+    }
+}
+
 impl FromWire<wire::CreateSpaceRequest> for CreateSpace {
     fn from_wire(wire: wire::CreateSpaceRequest) -> Result<Self, Refusal> {
         Ok(Self {
             request: field::request_id(&wire.request_id)?,
             name: field::name("name", &wire.name)?,
             description: field::description("description", wire.description)?,
+            timing: timing(wire.send_timing)?.unwrap_or_default(),
+        })
+    }
+}
+
+impl FromWire<wire::UpdateSpaceRequest> for UpdateSpace {
+    fn from_wire(wire: wire::UpdateSpaceRequest) -> Result<Self, Refusal> {
+        let name = wire.name.map(|name| field::name("name", &name)).transpose()?;
+        let description = wire.description.map(|text| field::description("description", text)).transpose()?;
+        Ok(Self {
+            request: field::request_id(&wire.request_id)?,
+            space: space_id(&wire.space_id)?,
+            changes: SpaceChanges { name, description, send_timing: timing(wire.send_timing)? },
         })
     }
 }
@@ -197,6 +230,18 @@ impl IntoWire for Role {
     }
 }
 
+impl IntoWire for SendTiming {
+    type Wire = wire::SendTiming;
+
+    fn into_wire(self) -> wire::SendTiming {
+        match self {
+            Self::Fast => wire::SendTiming::Fast,
+            Self::Balanced => wire::SendTiming::Balanced,
+            Self::Strict => wire::SendTiming::Strict,
+        }
+    }
+}
+
 impl IntoWire for Space {
     type Wire = wire::Space;
 
@@ -210,6 +255,7 @@ impl IntoWire for Space {
             member_count: self.member_count,
             created_at: Some(self.created_at.into()),
             group: Some(self.group.into_wire()),
+            send_timing: self.send_timing.into_wire().into(),
         }
     }
 }
@@ -334,6 +380,13 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(refused_field(CreateSpace::from_wire(space)), "description");
+        let update = wire::UpdateSpaceRequest { space_id: ID.into(), ..Default::default() };
+        let nothing = UpdateSpace::from_wire(update.clone()).unwrap();
+        assert_eq!(nothing.changes, SpaceChanges::default());
+        let nameless = wire::UpdateSpaceRequest { name: Some(String::new()), ..update.clone() };
+        assert_eq!(refused_field(UpdateSpace::from_wire(nameless)), "name");
+        let unknown = wire::UpdateSpaceRequest { send_timing: 4, ..update };
+        assert_eq!(refused_field(UpdateSpace::from_wire(unknown)), "send_timing");
         let remove =
             wire::RemoveMemberRequest { space_id: ID.into(), account_id: "me".into(), ..Default::default() };
         assert_eq!(refused_field(RemoveMember::from_wire(remove)), "account_id");

@@ -10,13 +10,14 @@ use crate::{
     event::Body,
     group::{policy::Policy, state::GroupState},
     id::{ChannelId, GroupId, LogId},
-    journal::{self, Members, Own, Reading},
-    model::{Channel, Member, Space},
+    journal::{self, Members, Own, Reading, tell},
+    model::{Channel, Member, SendTiming, Space, SpaceChanges},
     network::{Network, SlotError, add_member},
     permission::{Action, may},
     router::Address,
     store::{
-        StoreError, WriteTx, branch, identity, invite, logbook::LogBook, mls, request::Remembered, space,
+        StoreError, WriteTx, branch, feed::Entry, identity, invite, logbook::LogBook, mls,
+        request::Remembered, space,
     },
 };
 
@@ -37,8 +38,10 @@ impl Session {
         request: Option<Uuid>,
         name: &str,
         description: &str,
+        timing: SendTiming,
     ) -> Result<Space, SpaceError> {
-        let request = Request::new(request, "CreateSpace", &[name.as_bytes(), description.as_bytes()]);
+        let fields = [name.as_bytes(), description.as_bytes(), &[timing as u8]];
+        let request = Request::new(request, "CreateSpace", &fields);
         let gid = GroupId::random();
         let owner = self.network.keys.account();
         let mut state = GroupState::create(&self.network.keys.identity, gid, Policy::founding(owner))
@@ -49,6 +52,7 @@ impl Session {
             rows,
             name: name.to_owned(),
             description: description.to_owned(),
+            timing,
             addresses: self.network.own_addresses(),
         };
         let network = Arc::clone(&self.network);
@@ -79,6 +83,30 @@ impl Session {
             spaces.extend(space::space(reader.conn(), self.account(), gid).await?);
         }
         Ok(spaces)
+    }
+
+    /// Changes a space: what all members see of it, and how long what this account writes waits.
+    ///
+    /// # Errors
+    /// [`SpaceError::NotPermitted`] where name or description are to change and this account's role does
+    /// not allow it.
+    pub async fn update_space(
+        &self,
+        request: Option<Uuid>,
+        gid: GroupId,
+        changes: SpaceChanges,
+    ) -> Result<Space, SpaceError> {
+        let optional =
+            |text: &Option<String>| text.as_ref().map_or(vec![0], |text| [&[1], text.as_bytes()].concat());
+        let timing = changes.send_timing.map_or(0, |timing| timing as u8 + 1);
+        let fields = [gid.as_bytes(), &*optional(&changes.name), &*optional(&changes.description), &[timing]];
+        let request = Request::new(request, "UpdateSpace", &fields);
+        let network = Arc::clone(&self.network);
+        self.vault
+            .write(move |tx| Box::pin(async move { update(tx, &network, gid, changes, &request).await }))
+            .await?;
+        self.network.look_at_outbox();
+        self.space(gid).await
     }
 
     /// Creates a public channel.
@@ -132,6 +160,7 @@ struct Founding {
     rows: crate::group::rows::RowChanges,
     name: String,
     description: String,
+    timing: SendTiming,
     addresses: Vec<Address>,
 }
 
@@ -165,6 +194,7 @@ async fn found(
     mls::store_rows(tx.conn(), gid, sid, &founding.rows).await?;
     branch::insert_root(tx.conn(), &founding.facts, now).await?;
     mls::insert_group(tx.conn(), gid, sid, log, now).await?;
+    mls::set_timing(tx.conn(), gid, founding.timing).await?;
     add_member(tx, &founding.facts, network.keys.certificate(), founding.facts.epoch, now).await?;
     let members = Members::new(space::member_rows(tx.conn(), gid).await?);
     let reading = Reading { me, members: &members, loopback: false, now };
@@ -216,6 +246,38 @@ pub(super) async fn permitted(
 
 pub(super) fn is_permitted(author: &Author, network: &Network, action: Action) -> bool {
     author.members.current(&network.keys.device_id()).is_some_and(|me| may(me.role, action))
+}
+
+async fn update(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    gid: GroupId,
+    changes: SpaceChanges,
+    request: &Request,
+) -> Result<(), SpaceError> {
+    match request.recall(tx).await? {
+        Remembered::New => {}
+        Remembered::Answered(_) => return Ok(()),
+        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    }
+    let me = network.keys.account();
+    let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
+    let now = space::space(tx.conn(), me, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
+    if changes.name.is_some() || changes.description.is_some() {
+        if !is_permitted(&author, network, Action::Configure) {
+            return Err(SpaceError::NotPermitted);
+        }
+        let name = changes.name.unwrap_or_else(|| now.name.clone());
+        let description = changes.description.unwrap_or_else(|| now.description.clone());
+        if (&name, &description) != (&now.name, &now.description) {
+            write_event(tx, network, gid, &author, Body::Space { name, description }).await?;
+        }
+    }
+    if let Some(timing) = changes.send_timing.filter(|timing| *timing != now.send_timing) {
+        mls::set_timing(tx.conn(), gid, timing).await?;
+        tell(tx, &Entry::Space(gid), now_ms()).await?;
+    }
+    Ok(request.remember(tx, &[], now_ms()).await?)
 }
 
 async fn create_channel(

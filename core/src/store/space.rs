@@ -2,7 +2,7 @@
 
 use sqlx::SqliteConnection;
 
-use super::{StoreError, health};
+use super::{StoreError, health, mls};
 use crate::{
     certificate::Certificate,
     clock::time_from_ms,
@@ -37,12 +37,15 @@ pub async fn space(
     me: AccountId,
     gid: GroupId,
 ) -> Result<Option<Space>, StoreError> {
-    let row: Option<(String, String, i64)> =
-        sqlx::query_as("SELECT name, description, created_at FROM space WHERE gid = ?")
-            .bind(gid.as_bytes())
-            .fetch_optional(&mut *conn)
-            .await?;
-    let (Some((name, description, created_at)), Some(group)) = (row, health::status(conn, me, gid).await?)
+    let row: Option<(String, String, i64, String)> = sqlx::query_as(
+        "SELECT s.name, s.description, s.created_at, g.send_timing FROM space s JOIN mls_group g USING (gid) \
+         WHERE gid = ?",
+    )
+    .bind(gid.as_bytes())
+    .fetch_optional(&mut *conn)
+    .await?;
+    let (Some((name, description, created_at, timing)), Some(group)) =
+        (row, health::status(conn, me, gid).await?)
     else {
         return Ok(None);
     };
@@ -64,6 +67,7 @@ pub async fn space(
         member_count: u32::try_from(members.len()).unwrap_or(u32::MAX),
         created_at: time_from_ms(created_at),
         group,
+        send_timing: mls::timing_from(&timing)?,
     }))
 }
 

@@ -5,7 +5,8 @@
 use spacepanda_proto::api::v1::{
     Channel, CreateChannelRequest, CreateInviteRequest, CreateSpaceRequest, GetSpaceRequest, Invite,
     JoinSpaceRequest, JoinState, LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest,
-    ListSpacesRequest, Member, RemoveMemberRequest, Role, SetMemberRoleRequest, Space,
+    ListSpacesRequest, Member, RemoveMemberRequest, Role, SendTiming, SetMemberRoleRequest, Space,
+    UpdateSpaceRequest,
 };
 use tonic::Status;
 
@@ -15,8 +16,13 @@ use crate::harness::wait::wait_until;
 impl Person {
     /// Creates a space.
     pub(crate) async fn create_space(&self, name: &str) -> Space {
-        let request =
-            CreateSpaceRequest { name: name.into(), request_id: request_id(), ..Default::default() };
+        let request = CreateSpaceRequest {
+            name: name.into(),
+            // Stories are not about waiting, but for the one that is.
+            send_timing: SendTiming::Fast.into(),
+            request_id: request_id(),
+            ..Default::default()
+        };
         self.spaces().create_space(request).await.expect("create a space").into_inner()
     }
 
@@ -113,7 +119,18 @@ impl Person {
     pub(crate) async fn join(&self, link: &str) -> Space {
         let (state, space) = self.try_join(link).await.expect("join");
         assert_eq!(state, JoinState::Joined, "{} joins at once", self.name());
-        space.expect("a join at once answers the space")
+        let space = space.expect("a join at once answers the space");
+        self.set_timing(&space.space_id, SendTiming::Fast).await
+    }
+
+    /// Sets how long what this person writes waits.
+    pub(crate) async fn set_timing(&self, space_id: &str, timing: SendTiming) -> Space {
+        let request = UpdateSpaceRequest {
+            space_id: space_id.into(),
+            send_timing: timing.into(),
+            ..Default::default()
+        };
+        self.spaces().update_space(request).await.expect("set the timing").into_inner()
     }
 
     /// Asks to remove a member.

@@ -6,7 +6,7 @@ use prost::Message;
 use spacepanda_proto::api::v1::{
     CreateChannelRequest, CreateInviteRequest, CreateSpaceRequest, GetSpaceRequest, JoinSpaceRequest,
     LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest, ListSpacesRequest, RemoveMemberRequest,
-    RevokeInviteRequest, Role, SetMemberRoleRequest, Visibility,
+    RevokeInviteRequest, Role, SetMemberRoleRequest, UpdateSpaceRequest, Visibility,
 };
 use tonic::Code;
 
@@ -25,8 +25,33 @@ pub(super) fn space(name: &str, known: &Known<'_>) -> Option<Vec<Case>> {
                     "a long description",
                     &CreateSpaceRequest { description: "d".repeat(1_001), ..good.clone() },
                 ),
+                field(
+                    "send_timing",
+                    "an unknown timing",
+                    &CreateSpaceRequest { send_timing: 99, ..good.clone() },
+                ),
                 field("request_id", "no UUID", &CreateSpaceRequest { request_id: "x".into(), ..good }),
             ]
+        }
+        "UpdateSpace" => {
+            let good = UpdateSpaceRequest { space_id: known.space.into(), ..Default::default() };
+            let mut cases = space_id(|space_id| UpdateSpaceRequest { space_id, ..Default::default() });
+            cases.extend([
+                field("name", "no name", &UpdateSpaceRequest { name: Some(" ".into()), ..good.clone() }),
+                field("name", "a long name", &UpdateSpaceRequest { name: Some(long_name()), ..good.clone() }),
+                field(
+                    "description",
+                    "a long description",
+                    &UpdateSpaceRequest { description: Some("d".repeat(1_001)), ..good.clone() },
+                ),
+                field(
+                    "send_timing",
+                    "an unknown timing",
+                    &UpdateSpaceRequest { send_timing: 99, ..good.clone() },
+                ),
+                field("request_id", "no UUID", &UpdateSpaceRequest { request_id: "x".into(), ..good }),
+            ]);
+            cases
         }
         "GetSpace" => space_id(|space_id| GetSpaceRequest { space_id }),
         "ListSpaces" => {
