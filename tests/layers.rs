@@ -55,7 +55,7 @@ const USES: &[(&str, &[&str])] = &[
     ("mutant", &[]),
     ("certificate", &["id"]),
     ("dag", &["certificate", "id", "mutant"]),
-    ("delivery", &["id"]),
+    ("delivery", &["id", "model"]),
     ("simulation", &["certificate", "dag", "event", "group", "id", "model", "mutant", "permission"]),
     ("letter", &["certificate"]),
     ("permission", &["model"]),

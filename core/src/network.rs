@@ -10,6 +10,7 @@ mod branches;
 mod commit;
 mod config;
 mod custody;
+mod departure;
 mod dial;
 mod groups;
 mod handshake;
@@ -267,6 +268,11 @@ impl Network {
     pub(crate) fn dial_at_once(&self, peer: &PeerId) {
         self.dialling.at_once(peer);
         self.wake.dial.notify_one();
+    }
+
+    /// What waits to leave may leave sooner, or has to wait longer.
+    pub(crate) fn look_at_outbox(&self) {
+        self.wake.outbox.notify_one();
     }
 
     /// Groups whose frames this device still takes part in.
