@@ -22,6 +22,7 @@ mod joining;
 mod link;
 mod misbehaviour;
 mod pump;
+mod reconcile;
 mod repair;
 mod seal;
 mod strangers;
@@ -106,6 +107,7 @@ pub struct Network {
     links: link::Links,
     tips: tip::Tips,
     repairs: repair::Repairs,
+    reconciling: reconcile::Reconciling,
     waits: commit::Waits,
     branches: branches::Shown,
     strikes: misbehaviour::Strikes,
@@ -153,6 +155,7 @@ impl Network {
             waits: commit::Waits::default(),
             branches: branches::Shown::default(),
             repairs: repair::Repairs::default(),
+            reconciling: reconcile::Reconciling::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),
