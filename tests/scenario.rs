@@ -28,6 +28,7 @@ mod operators_choices;
 mod paging;
 mod peers;
 mod queued_messages;
+mod reconciliation;
 mod removed_member;
 mod restored_copy;
 mod roles;

@@ -23,6 +23,7 @@ mod joining;
 mod link;
 mod misbehaviour;
 mod pump;
+mod reconcile;
 mod repair;
 mod seal;
 mod strangers;
@@ -107,6 +108,7 @@ pub struct Network {
     links: link::Links,
     tips: tip::Tips,
     repairs: repair::Repairs,
+    reconciling: reconcile::Reconciling,
     waits: commit::Waits,
     branches: branches::Shown,
     strikes: misbehaviour::Strikes,
@@ -154,6 +156,7 @@ impl Network {
             waits: commit::Waits::default(),
             branches: branches::Shown::default(),
             repairs: repair::Repairs::default(),
+            reconciling: reconcile::Reconciling::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),

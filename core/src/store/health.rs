@@ -204,6 +204,7 @@ mod tests {
             bytes: Some(b"sealed"),
             status: FrameStatus::Parked,
             carrier: Some(b"someone"),
+            place: None,
         };
         frame::insert(tx.conn(), &parked, 100).await?;
         Ok(())
