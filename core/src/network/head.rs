@@ -18,9 +18,10 @@ use crate::{
     },
     id::{DeviceId, FrameId, GroupId, StateId},
     model::GroupHealth,
+    reconcile::place_of_commit,
     router::PeerId,
     store::{
-        StoreError, WriteTx, branch, commit, frame,
+        StoreError, WriteTx, branch, commit, frame, frame_set,
         mls::{self, GroupStanding, TaggedState},
     },
 };
@@ -42,14 +43,17 @@ pub(super) struct Learnt {
 impl Learnt {
     async fn store(&self, tx: &mut WriteTx<'_>, gid: GroupId, now: i64) -> Result<(), StoreError> {
         let (conn, sid) = (tx.conn(), self.node.sid);
-        if let Some((_, rows)) = &self.secrets {
+        if let Some((facts, rows)) = &self.secrets {
             mls::store_rows(conn, gid, sid, rows).await?;
+            frame_set::forget_unusable(conn, gid, &facts.env_tag).await?;
         }
         let facts = self.secrets.as_ref().map(|(facts, _)| facts);
         branch::insert_child(conn, gid, &self.node, facts, now).await?;
         branch::include(conn, gid, sid, &self.authorized.included).await?;
         commit::insert_commit(conn, gid, &self.node, self.frame).await?;
-        frame::keep_commit(conn, self.frame, gid, &self.env_tag, &self.frame_bytes, now).await
+        // Sealed in the state before.
+        let place = place_of_commit(self.node.epoch.saturating_sub(1), self.frame);
+        frame::keep_commit(conn, (self.frame, place), gid, &self.env_tag, &self.frame_bytes, now).await
     }
 }
 
