@@ -192,8 +192,18 @@ impl Profile {
         ..Self::MIXED
     };
 
+    /// Eight members who are all there, and a change every ten seconds: how rare forks are.
+    pub const STEADY: Self = Self {
+        name: "steady",
+        members: (10, 10),
+        busy_ms: (20 * MINUTE, 20 * MINUTE),
+        commands: (120, 120),
+        mood: Mood::Restless,
+        ..Self::CALM
+    };
+
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CALM,
         Self::MIXED,
         Self::PARTITIONS,
@@ -204,6 +214,7 @@ impl Profile {
         Self::QUARRELS,
         Self::RESTLESS,
         Self::MISDEEDS,
+        Self::STEADY,
     ];
 
     /// The profile of that name.
