@@ -27,6 +27,7 @@ mod operators_choices;
 mod paging;
 mod peers;
 mod queued_messages;
+mod rejoin;
 mod removed_member;
 mod restored_copy;
 mod sealed_later;

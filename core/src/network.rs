@@ -6,12 +6,14 @@
 mod addresses;
 mod admit;
 mod adopt;
+mod astray;
 mod branches;
 mod commit;
 mod config;
 mod custody;
 mod dial;
 mod groups;
+mod handover;
 mod handshake;
 mod head;
 mod health;
@@ -19,9 +21,11 @@ mod housekeeping;
 mod intake;
 mod join;
 mod joining;
+mod letters;
 mod link;
 mod misbehaviour;
 mod pump;
+mod rejoin;
 mod repair;
 mod seal;
 mod strangers;
@@ -108,6 +112,8 @@ pub struct Network {
     repairs: repair::Repairs,
     waits: commit::Waits,
     branches: branches::Shown,
+    pulls: branches::Shown,
+    ways: astray::Ways,
     strikes: misbehaviour::Strikes,
     strangers: strangers::Strangers,
     nonces: admit::Nonces,
@@ -130,6 +136,8 @@ struct Wake {
     join: Notify,
     addresses: Notify,
     commit: Notify,
+    /// Someone follows another state, or a group went on.
+    votes: Notify,
 }
 
 impl Network {
@@ -152,6 +160,8 @@ impl Network {
             tips: tip::Tips::default(),
             waits: commit::Waits::default(),
             branches: branches::Shown::default(),
+            pulls: branches::Shown::default(),
+            ways: astray::Ways::default(),
             repairs: repair::Repairs::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),

@@ -32,7 +32,7 @@ pub(crate) use self::{
     mole::{Heard, Mole, text_in},
     overlong::announce_too_much,
 };
-use super::{client::Person, server::Server, wait::wait_until, wait::when};
+use super::{client::Person, cluster::peer_port, server::Server, wait::wait_until, wait::when};
 
 /// A server whose refusals can be read, and which logs all it may: with metrics, and with no proxy before its
 /// peer port.
@@ -84,9 +84,11 @@ impl Intruder {
         DeviceIdentity::new(self.identity.device.clone(), self.identity.certificate.clone())
     }
 
-    /// Connects to someone's router.
+    /// Connects to someone's router, past any proxy before it.
     pub(crate) async fn dial(&self, victim: &Person) {
-        let PeerAddress { peer, address } = place(victim).await;
+        let PeerAddress { peer, .. } = place(victim).await;
+        let address = Address::parse(&format!("/ip4/127.0.0.1/tcp/{}", peer_port(victim).await.port()));
+        let address = address.expect("an address");
         self.router.dial(&peer, vec![address]).await.expect("a connection");
     }
 
@@ -175,8 +177,14 @@ impl Intruder {
         let link = InviteLink::parse(link).expect("a link");
         self.meet(host).await;
         let key_package = fresh_key_package(&self.device()).expect("a KeyPackage");
-        let nonce = self.challenge(host).await;
-        let reply = self.ask_to_join(host, &link, (nonce, nonce), &key_package).await;
+        // The letter waits for another member's word, and for some time where nobody gives one.
+        let reply = wait_until("the letter", async || {
+            let nonce = self.challenge(host).await;
+            let reply = self.ask_to_join(host, &link, (nonce, nonce), &key_package).await;
+            when(reply.outcome() != JoinOutcome::Pending, "it is held back")?;
+            Ok(reply)
+        })
+        .await;
         assert_eq!(reply.outcome(), JoinOutcome::Accepted);
         Mole::enter(self, &link, key_package, &reply.letter)
     }

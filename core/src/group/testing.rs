@@ -70,7 +70,8 @@ impl Hostile for GroupState {
         group.set_aad(justification);
         let Messages { commit, .. } =
             self.stage(identity, change, &mut group, &provider, provider.crypto())?;
-        self.forge_frame(FrameKind::Commit, self.facts.own_leaf, 0, &commit)
+        // Whether its skeleton is signed is looked at when everything else was.
+        self.forge_frame(FrameKind::Commit, self.facts.own_leaf, 0, &[&commit[..], &[0; 64]].concat())
     }
 
     fn commit_against(

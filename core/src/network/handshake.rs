@@ -152,8 +152,8 @@ impl Network {
             self.tip_to(gid, peer).await;
             self.push_unstored(gid, peer).await?;
         }
-        for (_, letter) in letters {
-            self.deliver_letter(peer, letter).await;
+        for letter in letters {
+            self.hand_over(letter.gid, device);
         }
         for (gid, known, left) in farewells {
             self.say_farewell(peer, device, gid, known, left).await?;

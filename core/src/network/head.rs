@@ -2,15 +2,17 @@
 //! both (T5, T6).
 
 mod moving;
+mod returning;
 
 use std::sync::Arc;
 
 use self::moving::{Move, since};
+pub(super) use self::returning::Return;
 
 use super::{Network, Slot, SlotError, admit::Letter, adopt::end_membership, health};
 use crate::{
     clock::now_ms,
-    dag::{Head, Heard, Node, Route, Support, window},
+    dag::{Head, Heard, Inserted, Node, Route, SignedSkeleton, Support, window},
     group::{
         authorize::Authorized,
         rows::RowChanges,
@@ -22,6 +24,7 @@ use crate::{
     store::{
         StoreError, WriteTx, branch, commit, frame,
         mls::{self, GroupStanding, TaggedState},
+        skeleton,
     },
 };
 
@@ -35,6 +38,8 @@ pub(super) struct Learnt {
     /// Names the parent's frames, of which the commit is one.
     pub(super) env_tag: [u8; 16],
     pub(super) authorized: Authorized,
+    /// The committer's, of the skeleton; it was checked.
+    pub(super) skeleton_signature: [u8; 64],
     /// Made here: whom it removes is to be told.
     pub(super) own: bool,
 }
@@ -47,6 +52,7 @@ impl Learnt {
         }
         let facts = self.secrets.as_ref().map(|(facts, _)| facts);
         branch::insert_child(conn, gid, &self.node, facts, now).await?;
+        skeleton::keep(conn, gid, sid, &self.skeleton_signature).await?;
         branch::include(conn, gid, sid, &self.authorized.included).await?;
         commit::insert_commit(conn, gid, &self.node, self.frame).await?;
         frame::keep_commit(conn, self.frame, gid, &self.env_tag, &self.frame_bytes, now).await
@@ -76,7 +82,7 @@ impl Network {
         slot: &mut Slot,
         learnt: Learnt,
         child: Option<GroupState>,
-        letter: Option<Letter>,
+        letters: Vec<Letter>,
     ) -> Result<(), SlotError> {
         let gid = slot.gid();
         slot.head_id(&self.vault).await?;
@@ -86,7 +92,7 @@ impl Network {
             slot.keep(child);
         }
         let verdict = self.choose(slot, Some(&learnt)).await?;
-        self.store_verdict(slot, verdict, Some(learnt), letter, Vec::new()).await?;
+        self.store_verdict(slot, verdict, Some(learnt), letters, Vec::new()).await?;
         self.set_last_state(None);
         self.group_changed(gid);
         if let Some(tag) = tag {
@@ -95,7 +101,8 @@ impl Network {
         Ok(())
     }
 
-    /// Takes in votes whose signatures were checked, and moves the head to where it is now.
+    /// Takes in votes and skeletons whose signatures were checked, and moves the head to where it is now;
+    /// whether anything was new. Skeletons are remembered until the slot is emptied: they come again.
     ///
     /// # Errors
     /// [`SlotError`]: the slot must be emptied.
@@ -103,16 +110,19 @@ impl Network {
         self: &Arc<Self>,
         slot: &mut Slot,
         supports: Vec<Support>,
-    ) -> Result<(), SlotError> {
+        skeletons: &[SignedSkeleton],
+    ) -> Result<bool, SlotError> {
         slot.head_id(&self.vault).await?;
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
         let is_news = |heard| matches!(heard, Heard::Latest | Heard::Equivocation);
         let news: Vec<_> = supports.into_iter().filter(|support| is_news(dag.support(*support))).collect();
-        if news.is_empty() {
-            return Ok(());
+        let claims = skeletons.iter().filter(|signed| dag.insert(signed.claim()) == Inserted::Kept).count();
+        if news.is_empty() && claims == 0 {
+            return Ok(false);
         }
         let verdict = self.choose(slot, None).await?;
-        self.store_verdict(slot, verdict, None, None, news).await
+        self.store_verdict(slot, verdict, None, Vec::new(), news).await?;
+        Ok(true)
     }
 
     async fn choose(
@@ -126,11 +136,15 @@ impl Network {
         let dag = slot.dag(&self.vault, own).await?;
         let Some(head) = dag.head() else { return Ok(Verdict::Stay) };
         let to = head.stand();
-        if let Head::Beyond { wanted, .. } = head
-            && dag.node(&wanted).is_some_and(|node| node.held.is_checked())
-        {
-            let is_member = dag.node(&wanted).is_some_and(|node| node.roster.contains(&self.keys.account()));
-            return Ok(if is_member { Verdict::Beyond } else { Verdict::Out });
+        if let Head::Beyond { wanted, .. } = head {
+            return Ok(match dag.node(&wanted) {
+                Some(node) if node.held.is_checked() && !node.roster.contains(&self.keys.account()) => {
+                    Verdict::Out
+                }
+                Some(node) if node.held.is_checked() => Verdict::Beyond,
+                // Only heard of: its commit may be on the way.
+                _ => Verdict::Stay,
+            });
         }
         if to == from {
             return Ok(Verdict::Stay);
@@ -164,7 +178,7 @@ impl Network {
         slot: &mut Slot,
         verdict: Verdict,
         learnt: Option<Learnt>,
-        letter: Option<Letter>,
+        letters: Vec<Letter>,
         heard: Vec<Support>,
     ) -> Result<(), SlotError> {
         let (gid, me, now) = (slot.gid(), self.keys.account(), now_ms());
@@ -194,15 +208,17 @@ impl Network {
                             end_membership(tx, gid, me, asked).await?;
                         }
                     }
-                    if let Some(letter) = &letter {
+                    for letter in &letters {
                         letter.queue(tx, gid).await?;
                     }
                     Ok::<_, StoreError>(verdict)
                 })
             })
             .await?;
+        self.wake.votes.notify_waiters();
         match verdict {
-            Verdict::Stay | Verdict::Beyond => {}
+            Verdict::Stay => {}
+            Verdict::Beyond => self.look_for_the_way(gid),
             Verdict::Out => {
                 tracing::info!("this account is no longer in a group");
                 slot.forget();

@@ -11,6 +11,8 @@ use crate::{
 
 /// Why a group is forked.
 pub(super) const BEYOND: &str = "the others went on in a state that this device cannot enter";
+/// Why a group is forked while its member asks for a fresh leaf.
+pub(super) const REJOINING: &str = "rejoining: the others went on in a state that this device cannot enter, and it asked them to let it in again";
 /// Why a group resyncs.
 const ON_THEIR_WAY: &str = "changes to the group are on their way";
 /// Why a group that resyncs is stalled.

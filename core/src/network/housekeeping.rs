@@ -6,7 +6,7 @@ use super::{Network, SlotError, health};
 use crate::{
     clock::now_ms,
     model::GroupHealth,
-    store::{StoreError, feed, frame, health as stored, outbox, request},
+    store::{StoreError, feed, frame, health as stored, invite, outbox, request},
 };
 
 const LOOK: Duration = Duration::from_secs(60);
@@ -14,6 +14,8 @@ const LOOK: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: u32 = 60;
 /// Frames, letters and farewells are kept this long, milliseconds: 30 days.
 const FRAME_LIFE_MS: i64 = 30 * 24 * 3_600_000;
+/// The link of a join that succeeded is kept this long, milliseconds: 72 hours, as the states of a branch are.
+const LINK_LIFE_MS: i64 = 72 * 3_600_000;
 /// Frames of an unknown state wait this long for the commit that explains them, milliseconds.
 const PARKED_LIFE_MS: i64 = 10 * 60_000;
 /// A group that resyncs for longer is stalled, milliseconds.
@@ -70,6 +72,7 @@ impl Network {
                     frame::drop_before(conn, now - FRAME_LIFE_MS).await?;
                     outbox::drop_addressed_before(conn, now - FRAME_LIFE_MS).await?;
                     request::forget_old(conn, now).await?;
+                    invite::forget_links(conn, now - LINK_LIFE_MS).await?;
                     feed::trim(conn, now).await
                 })
             })

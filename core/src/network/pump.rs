@@ -120,7 +120,7 @@ impl Network {
                 peer_response::Kind::Join(self.admit(peer, &certificate, join).await)
             }
             peer_request::Kind::PushSupports(push) => {
-                peer_response::Kind::PushSupports(self.take_supports(peer, push).await)
+                peer_response::Kind::PushSupports(self.take_supports(peer, &certificate, push).await)
             }
             peer_request::Kind::PushLetter(push) => {
                 peer_response::Kind::PushLetter(self.take_letter(peer, push).await)

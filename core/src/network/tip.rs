@@ -17,7 +17,7 @@ use crate::{
     dag::Support,
     id::{DeviceId, GroupId, LogId, StateId},
     router::PeerId,
-    store::{Notice, StoreError, WriteTx, feed, logbook, message, mls, outbox, tip},
+    store::{Notice, StoreError, WriteTx, feed, logbook, message, mls, outbox, rejoin, tip},
 };
 
 /// What changes is collected this long before it is told.
@@ -219,7 +219,8 @@ impl Network {
             self.offend(peer, Offence::Signature);
             return Ok(());
         }
-        self.hear(slot, vec![support]).await
+        self.hear(slot, vec![support], &[]).await?;
+        Ok(())
     }
 
     async fn acknowledge(
@@ -255,20 +256,23 @@ impl Acknowledgement {
         }
         outbox::letter_done(conn, gid, device).await?;
         let Some(group) = mls::group(conn, gid).await? else { return Ok(()) };
-        let Some(said) = position.logs.get(&group.own_log).copied() else { return Ok(()) };
-        // Nobody can have processed what was not written yet.
-        let written = logbook::written(conn, gid, group.own_log).await?;
-        let reached = said.min(written);
-        let before = tip::cursor(conn, gid, device, group.own_log).await?;
-        if reached <= before {
-            return Ok(());
+        let mut moved = false;
+        for log in rejoin::former_logs(conn, gid).await?.into_iter().chain([group.own_log]) {
+            let Some(said) = position.logs.get(&log).copied() else { continue };
+            // Nobody can have processed what was not written yet.
+            let reached = said.min(logbook::written(conn, gid, log).await?);
+            let before = tip::cursor(conn, gid, device, log).await?;
+            if reached > before {
+                message::acknowledged(conn, gid, log, (before, reached), joined_epoch, now_ms()).await?;
+                tip::set_cursor(conn, gid, device, log, reached).await?;
+                outbox::events_done(conn, gid, log, reached).await?;
+                moved = true;
+            }
         }
-        let now = now_ms();
-        message::acknowledged(conn, gid, group.own_log, (before, reached), joined_epoch, now).await?;
-        tip::set_cursor(conn, gid, device, group.own_log, reached).await?;
-        outbox::events_done(conn, gid, reached).await?;
-        let seq = feed::newest(conn).await?;
-        tx.notify(Notice::Feed(seq));
+        if moved {
+            let seq = feed::newest(conn).await?;
+            tx.notify(Notice::Feed(seq));
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use sqlx::{QueryBuilder, SqliteConnection};
 
 use super::{StoreError, event::ROWS};
-use crate::id::{DeviceId, EventId, FrameId, GroupId};
+use crate::id::{DeviceId, EventId, FrameId, GroupId, LogId, StateId};
 
 /// Queues own events.
 ///
@@ -43,7 +43,8 @@ pub async fn queued_events(
 ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
     Ok(sqlx::query_as(
         "SELECT o.id, e.signed FROM outbox o JOIN mls_group g ON g.gid = o.gid \
-         JOIN event e ON e.gid = o.gid AND e.log = g.own_log AND e.seq = o.seq AND e.event_id = o.ref \
+         JOIN event e ON e.gid = o.gid AND e.seq = o.seq AND e.event_id = o.ref \
+         AND e.log IN (SELECT g.own_log UNION ALL SELECT log FROM former_log WHERE gid = ?1) \
          WHERE o.status = 'queued' AND o.gid = ?1 AND o.kind = 'event' \
          AND (NOT EXISTS (SELECT 1 FROM change_request c \
                 WHERE c.gid = ?1 AND c.status = 'open' AND c.kind = 'remove') \
@@ -118,16 +119,25 @@ pub async fn frame_done(conn: &mut SqliteConnection, frame: FrameId) -> Result<(
     Ok(())
 }
 
-/// Own events up to `seq` are held by another member: nothing is on its way any more.
+/// Own events of a log up to `seq` are held by another member: nothing is on its way any more.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn events_done(conn: &mut SqliteConnection, gid: GroupId, seq: u64) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM outbox WHERE status = 'sealed' AND gid = ? AND kind = 'event' AND seq <= ?")
-        .bind(gid.as_bytes())
-        .bind(seq.cast_signed())
-        .execute(conn)
-        .await?;
+pub async fn events_done(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    log: LogId,
+    seq: u64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM outbox WHERE status = 'sealed' AND gid = ?1 AND kind = 'event' AND seq <= ?2 \
+         AND EXISTS (SELECT 1 FROM event WHERE event_id = outbox.ref AND log = ?3)",
+    )
+    .bind(gid.as_bytes())
+    .bind(seq.cast_signed())
+    .bind(log.as_bytes())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -152,7 +162,19 @@ pub async fn drop_group(conn: &mut SqliteConnection, gid: GroupId) -> Result<(),
     Ok(())
 }
 
-/// Queues a JoinBundle letter to a device; one a device and group.
+/// A JoinBundle on its way.
+pub struct LetterRow {
+    /// Its group.
+    pub gid: GroupId,
+    /// The state that it admits to.
+    pub sid: StateId,
+    /// The sealed letter.
+    pub letter: Vec<u8>,
+    /// Since when, milliseconds.
+    pub created_at: i64,
+}
+
+/// Queues a JoinBundle letter to a device, which admits to `sid`; one a device and group.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -160,15 +182,17 @@ pub async fn queue_letter(
     conn: &mut SqliteConnection,
     gid: GroupId,
     device: DeviceId,
-    letter: &[u8],
+    (sid, letter): (StateId, &[u8]),
     now: i64,
 ) -> Result<(), StoreError> {
     letter_done(conn, gid, device).await?;
     sqlx::query(
-        "INSERT INTO outbox (gid, kind, ref, letter, status, created_at) VALUES (?, 'letter', ?, ?, 'queued', ?)",
+        "INSERT INTO outbox (gid, kind, ref, sid, letter, status, created_at) \
+         VALUES (?, 'letter', ?, ?, ?, 'queued', ?)",
     )
     .bind(gid.as_bytes())
     .bind(device.as_bytes())
+    .bind(sid.as_bytes())
     .bind(letter)
     .bind(now)
     .execute(conn)
@@ -183,13 +207,39 @@ pub async fn queue_letter(
 pub async fn letters_for(
     conn: &mut SqliteConnection,
     device: DeviceId,
-) -> Result<Vec<(GroupId, Vec<u8>)>, StoreError> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT gid, letter FROM outbox WHERE kind = 'letter' AND ref = ?")
-            .bind(device.as_bytes())
-            .fetch_all(conn)
+) -> Result<Vec<LetterRow>, StoreError> {
+    // A letter of an earlier version names no state: whoever asks again gets another one.
+    let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT gid, sid, letter, created_at FROM outbox WHERE kind = 'letter' AND ref = ? AND sid IS NOT NULL",
+    )
+    .bind(device.as_bytes())
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(gid, sid, letter, created_at)| {
+            let (gid, sid) = (GroupId::try_from(&*gid)?, StateId::try_from(&*sid)?);
+            Ok(LetterRow { gid, sid, letter, created_at })
+        })
+        .collect()
+}
+
+/// States were left alone: nobody is let into them.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn cancel_letters(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    states: &[StateId],
+) -> Result<(), StoreError> {
+    for sid in states {
+        sqlx::query("DELETE FROM outbox WHERE kind = 'letter' AND gid = ? AND sid = ?")
+            .bind(gid.as_bytes())
+            .bind(sid.as_bytes())
+            .execute(&mut *conn)
             .await?;
-    rows.into_iter().map(|(gid, letter)| Ok((GroupId::try_from(&*gid)?, letter))).collect()
+    }
+    Ok(())
 }
 
 /// The device showed that it is in the group.
