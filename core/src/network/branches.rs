@@ -128,14 +128,17 @@ impl Network {
         peer: &PeerId,
         telling: Telling,
     ) -> Result<(), SlotError> {
-        let device = self.links.certificate(peer).map(|certificate| certificate.device);
+        let receiver = self.links.certificate(peer);
         let mut push = PushSupports { gid: gid.0.to_vec(), pull: telling.pull, ..PushSupports::default() };
         {
             let mut slot = self.groups.lock(gid).await;
             self.own_support(&mut slot).await?;
             let standing = &slot.head(&self.vault).await?.facts().standing;
-            let leaf = device.and_then(|device| standing.member(&device));
-            push.leaf_key = leaf.map(|leaf| leaf.encryption_key.to_vec()).unwrap_or_default();
+            let leaf = receiver.and_then(|receiver| {
+                let leaf = standing.member(&receiver.device)?;
+                (leaf.certificate.account == receiver.account).then_some(leaf.encryption_key)
+            });
+            push.leaf_key = leaf.map(Vec::from).unwrap_or_default();
             let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
             let all = dag.supports().all().chain(dag.supports().equivocations().flat_map(|p| p.supports()));
             push.supports = all.take(MAX_SUPPORTS).map(wire).collect();
@@ -241,7 +244,8 @@ impl Network {
                 return Ok(None);
             };
             // What was checked, or told before, is known.
-            if dag.node(&skeleton.sid).is_some_and(|node| dag.parent(&node.sid).is_some()) {
+            let is_known = |node: &Node| node.held.is_checked() || node.parent == Some(skeleton.parent);
+            if dag.node(&skeleton.sid).is_some_and(is_known) {
                 continue;
             }
             let Ok(signed) = skeleton.signed(&gid, signature) else {

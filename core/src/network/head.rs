@@ -24,7 +24,7 @@ use crate::{
     store::{
         StoreError, WriteTx, branch, commit, frame,
         mls::{self, GroupStanding, TaggedState},
-        skeleton,
+        rejoin, skeleton,
     },
 };
 
@@ -121,7 +121,9 @@ impl Network {
             return Ok(false);
         }
         let verdict = self.choose(slot, None).await?;
-        self.store_verdict(slot, verdict, None, Vec::new(), news).await?;
+        if !news.is_empty() || !matches!(verdict, Verdict::Stay) {
+            self.store_verdict(slot, verdict, None, Vec::new(), news).await?;
+        }
         Ok(true)
     }
 
@@ -200,7 +202,9 @@ impl Network {
                         Verdict::Stay => {}
                         Verdict::Move(moved) => moved.store(tx, now).await?,
                         Verdict::Beyond => {
-                            health::set(tx, gid, GroupHealth::Forked, health::BEYOND).await?;
+                            let asked = rejoin::open(tx.conn(), gid).await?.is_some();
+                            let why = if asked { health::REJOINING } else { health::BEYOND };
+                            health::set(tx, gid, GroupHealth::Forked, why).await?;
                         }
                         Verdict::Out => {
                             let group = mls::group(tx.conn(), gid).await?;

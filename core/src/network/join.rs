@@ -199,13 +199,8 @@ impl Network {
         });
         let wished = wish.is_some_and(|wish| bundle.key_package_hash == wish.key_package_hash) && is_member;
         if !wished {
-            let Some(row) = row else { return Ok(false) };
-            match row.status {
-                JoinStatus::Pending => {}
-                // Brought twice: it was taken the first time.
-                JoinStatus::Joined => return Ok(true),
-                JoinStatus::Failed(_) => return Ok(false),
-            }
+            // Of a member's that asks for nothing, it was taken before.
+            let Some(row) = row.filter(|row| row.status == JoinStatus::Pending) else { return Ok(is_member) };
             let expected = InviteLink::parse(&row.link).is_ok_and(|link| link.account == sender.account)
                 && bundle.key_package_hash == row.key_package_hash;
             if !expected {

@@ -188,7 +188,9 @@ impl Network {
             let mut reader = self.vault.read().await?;
             invite::join(reader.conn(), gid).await?
         };
-        let row = row.filter(|row| row.status == JoinStatus::Joined);
+        if row.as_ref().is_some_and(|row| row.status == JoinStatus::Pending) {
+            return Ok(());
+        }
         let link = row.and_then(|row| InviteLink::parse(&row.link).ok());
         let fresh = fresh_key_package(&self.keys.identity)?;
         let me = self.keys.account();

@@ -92,14 +92,14 @@ impl Return {
         let facts: &StateFacts = &moved.facts;
         mls::store_rows(tx.conn(), gid, facts.sid, &self.rows).await?;
         branch::insert_root(tx.conn(), facts, now).await?;
-        let former = mls::group(tx.conn(), gid).await?.ok_or(StoreError::Corrupt)?.own_log;
-        rejoin::enter(tx.conn(), gid, facts.sid, (former, LogId(*random()))).await?;
         let unknown = self.former.iter().filter(|certificate| members.get(&certificate.device).is_none());
         for certificate in unknown {
             add_member(tx, facts, certificate, 0, now).await?;
             space::end_member(tx.conn(), gid, certificate.device, facts.epoch).await?;
         }
         moved.store(tx, now).await?;
+        let former = mls::group(tx.conn(), gid).await?.ok_or(StoreError::Corrupt)?.own_log;
+        rejoin::enter(tx.conn(), gid, facts.sid, (former, LogId(*random()))).await?;
         let mut book = LogBook::open(tx.conn(), gid).await?;
         for (log, row) in self.floors {
             let held = book.log(tx.conn(), log).await?;
