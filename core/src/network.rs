@@ -11,6 +11,7 @@ mod branches;
 mod commit;
 mod config;
 mod custody;
+mod departure;
 mod dial;
 mod groups;
 mod handover;
@@ -25,6 +26,7 @@ mod letters;
 mod link;
 mod misbehaviour;
 mod pump;
+mod reconcile;
 mod rejoin;
 mod repair;
 mod seal;
@@ -110,6 +112,7 @@ pub struct Network {
     links: link::Links,
     tips: tip::Tips,
     repairs: repair::Repairs,
+    reconciling: reconcile::Reconciling,
     waits: commit::Waits,
     branches: branches::Shown,
     pulls: branches::Shown,
@@ -163,6 +166,7 @@ impl Network {
             pulls: branches::Shown::default(),
             ways: astray::Ways::default(),
             repairs: repair::Repairs::default(),
+            reconciling: reconcile::Reconciling::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),
@@ -197,6 +201,8 @@ impl Network {
     /// nine tasks a session are to cost little. A panic ends the session: half a NetworkLayer lies.
     fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        // What a future is made of and what it becomes both have room in it: boxed, that is a pointer.
+        let task = Box::pin(task);
         let work: JoinHandle<()> = self.tasks.spawn({
             let stop = stop.clone();
             async move {
@@ -277,10 +283,14 @@ impl Network {
         self.wake.dial.notify_one();
     }
 
+    /// What waits to leave may leave sooner, or has to wait longer.
+    pub(crate) fn look_at_outbox(&self) {
+        self.wake.outbox.notify_one();
+    }
+
     /// Groups whose frames this device still takes part in.
     async fn live_groups(&self) -> Result<Vec<GroupId>, StoreError> {
-        let mut reader = self.vault.read().await?;
-        mls::live_groups(reader.conn()).await
+        self.vault.peek(|conn| Box::pin(mls::live_groups(conn))).await
     }
 
     /// The connected devices that are members of a group now.

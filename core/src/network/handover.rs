@@ -36,7 +36,7 @@ impl Network {
             let mut voted = std::pin::pin!(self.wake.votes.notified());
             voted.as_mut().enable();
             let Some(row) = self.waiting_letter(gid, device).await? else { return Ok(None) };
-            let wait = match self.may_leave(&row, device).await? {
+            let wait = match self.may_be_handed_over(&row, device).await? {
                 Handover::Now => return Ok(Some(row.letter)),
                 Handover::Never => return Ok(None),
                 Handover::In(wait) => wait,
@@ -50,7 +50,7 @@ impl Network {
         }
     }
 
-    async fn may_leave(&self, row: &LetterRow, to: DeviceId) -> Result<Handover, SlotError> {
+    async fn may_be_handed_over(&self, row: &LetterRow, to: DeviceId) -> Result<Handover, SlotError> {
         let mut slot = self.groups.lock(row.gid).await;
         let head = slot.head_id(&self.vault).await?;
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;

@@ -90,7 +90,6 @@ pub async fn enter(
     for statement in [
         "UPDATE outbox SET status = 'queued', frame_id = NULL \
          WHERE gid = ? AND kind = 'event' AND status = 'sealed'",
-        "UPDATE frame SET status = 'done', bytes = NULL WHERE gid = ? AND status = 'own'",
         "DELETE FROM outbox WHERE gid = ? AND kind = 'letter'",
         "UPDATE change_request SET status = 'open' WHERE gid = ? AND status IN ('ahead', 'stale')",
     ] {
@@ -215,7 +214,7 @@ mod tests {
                     enter(tx.conn(), GID, StateId([6; 32]), (FORMER, FRESH)).await?;
                     write_one(tx, FRESH, 1).await?;
                     let queued = outbox::queued_events(tx.conn(), GID, 9).await?;
-                    let signed: Vec<_> = queued.into_iter().map(|(_, signed)| signed).collect();
+                    let signed: Vec<_> = queued.into_iter().map(|event| event.signed).collect();
                     assert_eq!(signed, [[1], [2], [1]], "in the order they were written");
                     assert_eq!(former_logs(tx.conn(), GID).await?, [FORMER]);
                     let group = mls::group(tx.conn(), GID).await?.unwrap();
