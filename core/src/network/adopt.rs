@@ -154,7 +154,7 @@ impl Network {
         taking: &Taking<'_>,
         processed: Processed,
     ) -> Result<FrameOutcome, SlotError> {
-        let Taking { frame, bytes, opened, peer, .. } = taking;
+        let Taking { frame, bytes, opened, carrier, .. } = taking;
         let Processed { outcome, commit_id, committer, authorized, .. } = processed;
         let is_opaque = matches!(outcome, Outcome::Opaque(_));
         let (sid, standing, child, secrets) = match outcome {
@@ -178,7 +178,7 @@ impl Network {
         let signed = skeleton.and_then(|(signature, skeleton)| skeleton.signed(&slot.gid(), signature).ok());
         let Some(SignedSkeleton { signature: skeleton_signature, .. }) = signed else {
             // The commit may be its committer's all the same: it comes again from someone who left it whole.
-            self.offend(peer, Offence::Signature);
+            self.blame(*carrier, Offence::Signature);
             return Ok(FrameOutcome::Rejected);
         };
         if is_opaque {

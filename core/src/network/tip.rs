@@ -29,6 +29,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const JITTER: Duration = Duration::from_secs(10);
 /// Logs of one Tip.
 const MAX_POSITIONS: usize = 4_096;
+/// States before that of a Tip among which the one is looked for that its device was let into.
+const MAX_WAY: usize = 64;
 const CONTEXT: &[u8] = b"spacepanda/tip/1\0";
 
 /// When each group is to be told next, and the counters of one's own Tips.
@@ -243,7 +245,10 @@ impl Network {
         let gid = slot.gid();
         let members = slot.members(&self.vault).await?;
         let Some(joined_epoch) = members.current(&device).map(|row| row.joined_epoch) else { return Ok(()) };
-        let ack = Acknowledgement { gid, device, counter, joined_epoch, position: position.clone() };
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        let way = std::iter::successors(dag.node(&position.head), |node| dag.parent(&node.sid));
+        let way = way.map(|node| node.sid).take(MAX_WAY).collect();
+        let ack = Acknowledgement { gid, device, counter, joined_epoch, position: position.clone(), way };
         self.vault.write(move |tx| Box::pin(async move { ack.store(tx).await })).await?;
         Ok(())
     }
@@ -255,16 +260,21 @@ struct Acknowledgement {
     counter: u64,
     joined_epoch: u64,
     position: Position,
+    /// The states that led to where it is, itself included.
+    way: Vec<StateId>,
 }
 
 impl Acknowledgement {
     async fn store(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
-        let Self { gid, device, counter, joined_epoch, position } = self;
+        let Self { gid, device, counter, joined_epoch, position, way } = self;
         let conn = tx.conn();
         if !tip::note(conn, gid, device, counter, position.head, position.epoch).await? {
             return Ok(());
         }
-        outbox::letter_done(conn, gid, device).await?;
+        // Whoever is to come back tells Tips of where it was before, too.
+        if outbox::letter_state(conn, gid, device).await?.is_some_and(|sid| way.contains(&sid)) {
+            outbox::letter_done(conn, gid, device).await?;
+        }
         let Some(group) = mls::group(conn, gid).await? else { return Ok(()) };
         let mut moved = false;
         for log in rejoin::former_logs(conn, gid).await?.into_iter().chain([group.own_log]) {

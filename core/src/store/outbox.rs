@@ -240,8 +240,9 @@ pub async fn letters_for(
     conn: &mut SqliteConnection,
     device: DeviceId,
 ) -> Result<Vec<LetterRow>, StoreError> {
-    // A letter of an earlier version names no state: whoever asks again gets another one.
-    let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>, i64)> = sqlx::query_as(
+    type Row = (Vec<u8>, Vec<u8>, Vec<u8>, i64);
+    // A letter of an earlier version names no state.
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT gid, sid, letter, created_at FROM outbox WHERE kind = 'letter' AND ref = ? AND sid IS NOT NULL",
     )
     .bind(device.as_bytes())
@@ -253,6 +254,25 @@ pub async fn letters_for(
             Ok(LetterRow { gid, sid, letter, created_at })
         })
         .collect()
+}
+
+/// The state that the letter waiting for a device admits to.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn letter_state(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+) -> Result<Option<StateId>, StoreError> {
+    let sid: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT sid FROM outbox WHERE kind = 'letter' AND gid = ? AND ref = ? AND sid IS NOT NULL",
+    )
+    .bind(gid.as_bytes())
+    .bind(device.as_bytes())
+    .fetch_optional(conn)
+    .await?;
+    Ok(sid.map(|sid| StateId::try_from(&*sid)).transpose()?)
 }
 
 /// States were left alone: nobody is let into them.
