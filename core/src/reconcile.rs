@@ -50,11 +50,6 @@ fn place(stage: u64, lamport: u64, frame: FrameId) -> FramePlace {
 }
 
 impl FramePlace {
-    /// The epoch of the state that it is said to be sealed in.
-    pub fn epoch(&self) -> u64 {
-        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)) / 2
-    }
-
     /// Whether it is said to be a commit's.
     pub fn is_commit(&self) -> bool {
         let [_, _, _, _, _, _, _, last, ..] = self.0;

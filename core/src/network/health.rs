@@ -6,7 +6,7 @@ use crate::{
     id::GroupId,
     journal::tell,
     model::GroupHealth,
-    store::{StoreError, WriteTx, feed::Entry, health as stored, rejoin},
+    store::{StoreError, WriteTx, feed::Entry, health as stored},
 };
 
 /// Why a group is forked.
@@ -22,9 +22,6 @@ pub(super) const UNFOLLOWED: &str = "a change of the group cannot be followed by
 
 /// Why a group is stalled whose owner runs a newer version.
 pub(super) const NEWER: &str = "the space needs a newer version of this software";
-
-/// As long as frames of before a return may be on their way, milliseconds.
-const JUST_BACK_MS: i64 = 60_000;
 
 /// Sets a group's health inside a step; the feed hears of it when it changed.
 ///
@@ -68,10 +65,6 @@ pub(super) async fn recover_those_that_wait_for_nothing(tx: &mut WriteTx<'_>) ->
 /// # Errors
 /// [`StoreError`]
 pub(super) async fn resync(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
-    // Who has just come back hears for a moment of states on a way that it did not take.
-    if rejoin::is_back_since(tx.conn(), gid, now_ms() - JUST_BACK_MS).await? {
-        return Ok(());
-    }
     match stored::get(tx.conn(), gid).await? {
         Some((GroupHealth::Ok | GroupHealth::Resyncing, _)) => {
             set(tx, gid, GroupHealth::Resyncing, ON_THEIR_WAY).await

@@ -11,7 +11,7 @@ use spacepanda_proto::peer::v1::{FrameOutcome, LogPosition, SignedTip, Tip};
 use tokio::sync::Notify;
 
 use super::{
-    Network, Slot, SlotError, intake::Taking, link::Outgoing, misbehaviour::Offence, reconcile::Lack,
+    Network, Slot, SlotError, health, intake::Taking, link::Outgoing, misbehaviour::Offence, reconcile::Lack,
 };
 use crate::{
     certificate::verify,
@@ -19,7 +19,7 @@ use crate::{
     dag::Support,
     id::{DeviceId, GroupId, LogId, StateId},
     router::PeerId,
-    store::{Notice, StoreError, WriteTx, feed, logbook, message, mls, outbox, rejoin, tip},
+    store::{Notice, StoreError, WriteTx, feed, frame, logbook, message, mls, outbox, rejoin, tip},
 };
 
 /// What changes is collected this long before it is told.
@@ -207,7 +207,7 @@ impl Network {
         if moved {
             self.suspect(gid, peer, Lack::Events(position.clone()));
         }
-        self.acknowledge(slot, device, counter, &position).await?;
+        self.acknowledge(slot, peer, (device, counter), &position).await?;
         self.hear_tip(slot, peer, device, &position).await?;
         self.repairs.wake();
         Ok(FrameOutcome::Stored)
@@ -238,17 +238,20 @@ impl Network {
     async fn acknowledge(
         &self,
         slot: &mut Slot,
-        device: DeviceId,
-        counter: u64,
+        peer: &PeerId,
+        (device, counter): (DeviceId, u64),
         position: &Position,
     ) -> Result<(), SlotError> {
         let gid = slot.gid();
         let members = slot.members(&self.vault).await?;
         let Some(joined_epoch) = members.current(&device).map(|row| row.joined_epoch) else { return Ok(()) };
+        let is_here = slot.head_id(&self.vault).await? == position.head;
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
         let way = std::iter::successors(dag.node(&position.head), |node| dag.parent(&node.sid));
         let way = way.map(|node| node.sid).take(MAX_WAY).collect();
-        let ack = Acknowledgement { gid, device, counter, joined_epoch, position: position.clone(), way };
+        let position = position.clone();
+        let carrier = is_here.then(|| peer.to_bytes());
+        let ack = Acknowledgement { gid, device, counter, joined_epoch, position, way, carrier };
         self.vault.write(move |tx| Box::pin(async move { ack.store(tx).await })).await?;
         Ok(())
     }
@@ -262,15 +265,22 @@ struct Acknowledgement {
     position: Position,
     /// The states that led to where it is, itself included.
     way: Vec<StateId>,
+    /// The peer, when it is where this device is.
+    carrier: Option<Vec<u8>>,
 }
 
 impl Acknowledgement {
     async fn store(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
-        let Self { gid, device, counter, joined_epoch, position, way } = self;
-        let conn = tx.conn();
-        if !tip::note(conn, gid, device, counter, position.head, position.epoch).await? {
+        let Self { gid, device, counter, joined_epoch, position, way, carrier } = self;
+        if !tip::note(tx.conn(), gid, device, counter, position.head, position.epoch).await? {
             return Ok(());
         }
+        if let Some(carrier) = carrier
+            && frame::give_up_parked(tx.conn(), &carrier).await?
+        {
+            health::recover_those_that_wait_for_nothing(tx).await?;
+        }
+        let conn = tx.conn();
         // Whoever is to come back tells Tips of where it was before, too.
         if outbox::letter_state(conn, gid, device).await?.is_some_and(|sid| way.contains(&sid)) {
             outbox::letter_done(conn, gid, device).await?;

@@ -87,15 +87,6 @@ pub async fn enter(
         .bind(former.as_bytes())
         .execute(&mut *conn)
         .await?;
-    // What waited for states of the way that was not taken waits for nothing; what it holds comes carried.
-    sqlx::query(
-        "DELETE FROM frame WHERE status = 'parked' \
-         AND env_tag <> (SELECT env_tag FROM mls_state WHERE gid = ? AND sid = ?)",
-    )
-    .bind(gid.as_bytes())
-    .bind(root.as_bytes())
-    .execute(&mut *conn)
-    .await?;
     for statement in [
         "UPDATE outbox SET status = 'queued', frame_id = NULL \
          WHERE gid = ? AND kind = 'event' AND status = 'sealed'",
@@ -105,39 +96,6 @@ pub async fn enter(
         sqlx::query(statement).bind(gid.as_bytes()).execute(&mut *conn).await?;
     }
     Ok(())
-}
-
-/// Whether this device came back into a group after `since`, milliseconds.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn is_back_since(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    since: i64,
-) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM mls_group g JOIN mls_state s ON s.gid = g.gid AND s.sid = g.root_sid \
-         WHERE g.gid = ?1 AND s.adopted_at > ?2 AND EXISTS (SELECT 1 FROM former_log WHERE gid = ?1))",
-    )
-    .bind(gid.as_bytes())
-    .bind(since)
-    .fetch_one(conn)
-    .await?)
-}
-
-/// The epoch of the state that this device entered a group by, the last time.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn root_epoch(conn: &mut SqliteConnection, gid: GroupId) -> Result<u64, StoreError> {
-    let epoch: Option<i64> = sqlx::query_scalar(
-        "SELECT s.epoch FROM mls_group g JOIN mls_state s ON s.gid = g.gid AND s.sid = g.root_sid WHERE g.gid = ?",
-    )
-    .bind(gid.as_bytes())
-    .fetch_optional(conn)
-    .await?;
-    Ok(epoch.unwrap_or(0).cast_unsigned())
 }
 
 /// Own logs besides the present one.

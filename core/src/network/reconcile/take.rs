@@ -15,7 +15,6 @@ use crate::{
     store::{
         StoreError, frame_set,
         mls::{self, TaggedState},
-        rejoin,
     },
 };
 
@@ -44,10 +43,6 @@ impl Network {
     ) -> Result<(), Failed> {
         self.metrics.frames_fetched.inc_by(page.len() as u64);
         let peer = PeerId::from_bytes(&certificate.peer_id).map_err(|_| Failed::Nonsense)?;
-        let root_epoch = {
-            let mut reader = self.vault.read().await?;
-            rejoin::root_epoch(reader.conn(), gid).await?
-        };
         let (mut places, mut refused) = (asked.iter(), 0);
         // Frames up to the next one whose state is not known: a commit among them may lead there.
         let mut run: Vec<Fetched> = Vec::new();
@@ -72,8 +67,6 @@ impl Network {
                 Some(state) if state.gid != gid => return Err(Failed::Nonsense),
                 Some(state) if state.pruned => unusable.push((place, id, env_tag)),
                 Some(state) => run.push(Fetched { place, id, env_tag, arrived: Arrived { state, bytes } }),
-                // Of a way that led elsewhere before this device was let in again: its events come carried.
-                None if place.epoch() < root_epoch => unusable.push((place, id, env_tag)),
                 // Of a branch that did not come with it.
                 None => drop(self.park(certificate, &frame, &bytes).await),
             }
