@@ -80,9 +80,15 @@ async fn whom_a_spiteful_commit_locks_out_is_let_in_again() {
     let alice = victim("alice").await;
     let (bob, carol, dave) = (victim("bob").await, victim("carol").await, victim("dave").await);
     let everyone = [&alice, &bob, &carol, &dave];
-    let place = meet(&alice, &[&bob, &carol, &dave]).await;
-    let mut mole = infiltrate(&alice, &[&bob, &carol, &dave], &place).await;
+    // The mole comes before its victim: of two neighbours in the tree one shares no key with the others.
+    let place = meet(&alice, &[&bob]).await;
+    let mut mole = infiltrate(&alice, &[&bob], &place).await;
+    for late in [&carol, &dave] {
+        late.join(&alice.invite(&place.space).await).await;
+        mole.intruder.meet(late).await;
+    }
     let before = same_world(&everyone, &place.space, 0).await;
+    mole.follows_to(before.epoch).await;
 
     let spite = mole.commit_against(&carol);
     for person in everyone {
