@@ -15,7 +15,7 @@ use crate::{
     journal::Members,
     network::{Network, Slot, SlotError, adopt::add_member},
     store::{
-        StoreError, WriteTx, branch, invite, key_package,
+        StoreError, WriteTx, branch, frame_set, invite, key_package,
         logbook::{LogBook, LogRow},
         mls, rejoin, space,
     },
@@ -91,6 +91,7 @@ impl Return {
         let (gid, now) = (moved.gid, now_ms());
         let facts: &StateFacts = &moved.facts;
         mls::store_rows(tx.conn(), gid, facts.sid, &self.rows).await?;
+        frame_set::forget_unusable(tx.conn(), gid, &facts.env_tag).await?;
         branch::insert_root(tx.conn(), facts, now).await?;
         let unknown = self.former.iter().filter(|certificate| members.get(&certificate.device).is_none());
         for certificate in unknown {
