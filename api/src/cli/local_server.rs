@@ -13,7 +13,8 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{TcpListener, TcpStream},
     process::{Child, ChildStdout, Command},
 };
 
@@ -36,6 +37,8 @@ pub(super) struct LocalServer {
     // Before the directory, which must outlive the process.
     child: Child,
     address: SocketAddr,
+    /// Where its metrics are served, if they are.
+    metrics: Option<SocketAddr>,
     directory: TempDir,
 }
 
@@ -45,12 +48,26 @@ impl LocalServer {
     /// # Errors
     /// When it does not start; with the end of its log.
     pub(super) async fn start(name: &str) -> Result<Self, Failure> {
+        Self::start_with(name, None).await
+    }
+
+    /// The same, with metrics that can be read.
+    ///
+    /// # Errors
+    /// When it does not start; with the end of its log.
+    pub(super) async fn start_measured(name: &str) -> Result<Self, Failure> {
+        let free = TcpListener::bind(ANY_PORT).await.and_then(|listener| listener.local_addr());
+        let free = free.map_err(|error| fault(name, &format!("finds no port: {error}")))?;
+        Self::start_with(name, Some(free)).await
+    }
+
+    async fn start_with(name: &str, metrics: Option<SocketAddr>) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new()
             .prefix("spacepanda-")
             .tempdir()
             .map_err(|error| fault(name, &format!("no temporary directory: {error}")))?;
-        let (child, address) = launch(name, &directory, ANY_PORT).await?;
-        Ok(Self { name: name.to_owned(), child, address, directory })
+        let (child, address) = launch(name, &directory, ANY_PORT, metrics).await?;
+        Ok(Self { name: name.to_owned(), child, address, metrics, directory })
     }
 
     /// The URL of its API.
@@ -61,6 +78,28 @@ impl LocalServer {
     /// Its process, while it runs.
     pub(super) fn process_id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// A metric without labels, of a server that was started measured.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such metric.
+    pub(super) async fn metric(&self, name: &str) -> Result<f64, Failure> {
+        let text = self.metrics_text().await.unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.and_then(|value| value.trim().parse().ok());
+        value.ok_or_else(|| fault(&self.name, &format!("does not tell {name}")))
+    }
+
+    async fn metrics_text(&self) -> Option<String> {
+        let mut stream = TcpStream::connect(self.metrics?).await.ok()?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await
+            .ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.ok()?;
+        Some(text)
     }
 
     /// Ends it with SIGKILL and waits until it is gone.
@@ -77,7 +116,7 @@ impl LocalServer {
     /// When it does not start; with the end of its log.
     pub(super) async fn restart(&mut self) -> Result<(), Failure> {
         let listen = self.address.to_string();
-        let (child, address) = launch(&self.name, &self.directory, &listen).await?;
+        let (child, address) = launch(&self.name, &self.directory, &listen, self.metrics).await?;
         self.child = child;
         self.address = address;
         Ok(())
@@ -95,9 +134,14 @@ impl Drop for LocalServer {
     }
 }
 
-async fn launch(name: &str, directory: &TempDir, listen: &str) -> Result<(Child, SocketAddr), Failure> {
+async fn launch(
+    name: &str,
+    directory: &TempDir,
+    listen: &str,
+    metrics: Option<SocketAddr>,
+) -> Result<(Child, SocketAddr), Failure> {
     let mut child =
-        spawn(directory, listen).map_err(|error| fault(name, &format!("did not start: {error}")))?;
+        spawn(directory, listen, metrics).map_err(|error| fault(name, &format!("did not start: {error}")))?;
     let output = child.stdout.take().ok_or_else(|| fault(name, "has no output"))?;
     let mut lines = BufReader::new(output).lines();
     match tokio::time::timeout(START_DEADLINE, address(&mut lines)).await {
@@ -111,7 +155,7 @@ async fn launch(name: &str, directory: &TempDir, listen: &str) -> Result<(Child,
     }
 }
 
-fn spawn(directory: &TempDir, listen: &str) -> io::Result<Child> {
+fn spawn(directory: &TempDir, listen: &str, metrics: Option<SocketAddr>) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(directory.path().join("log"))?;
     let mut command = Command::new(std::env::current_exe()?);
     // The user's own settings are for the user's own server.
@@ -120,11 +164,13 @@ fn spawn(directory: &TempDir, listen: &str) -> io::Result<Child> {
             command.env_remove(name);
         }
     }
+    let metrics = metrics.map(|metrics| metrics.to_string());
     command
         .arg("serve")
         .arg("--data-dir")
         .arg(directory.path().join("data"))
         .args(["--listen", listen, "--peer-listen", "/ip4/127.0.0.1/tcp/0"])
+        .args(metrics.iter().flat_map(|metrics| ["--metrics-listen", metrics]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
