@@ -11,6 +11,7 @@ mod commit;
 mod config;
 mod custody;
 mod dial;
+mod echo;
 mod groups;
 mod handshake;
 mod head;
@@ -108,6 +109,7 @@ pub struct Network {
     tips: tip::Tips,
     repairs: repair::Repairs,
     reconciling: reconcile::Reconciling,
+    echoes: echo::Echoes,
     waits: commit::Waits,
     branches: branches::Shown,
     strikes: misbehaviour::Strikes,
@@ -156,6 +158,7 @@ impl Network {
             branches: branches::Shown::default(),
             repairs: repair::Repairs::default(),
             reconciling: reconcile::Reconciling::default(),
+            echoes: echo::Echoes::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),

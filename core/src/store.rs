@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod peer;
 pub mod register;
 pub mod request;
+pub mod restored;
 pub mod role_change;
 pub mod server;
 pub mod space;

@@ -28,6 +28,8 @@ pub async fn begin_anew(
         "DELETE FROM peer_cursor WHERE gid = ?",
         "DELETE FROM support WHERE gid = ?",
         "DELETE FROM equivocation WHERE gid = ?",
+        "DELETE FROM restored WHERE gid = ?",
+        "UPDATE mls_group SET tip_floor = (SELECT tip_counter FROM identity) WHERE gid = ?",
         "UPDATE change_request SET status = 'stale' WHERE gid = ? AND status = 'open'",
     ] {
         sqlx::query(statement).bind(gid.as_bytes()).execute(&mut *conn).await?;
