@@ -1,8 +1,11 @@
 //! What the API sees: plain values in the words of the product. No behaviour, no IO.
 
-use std::time::SystemTime;
+mod group;
 
-use crate::id::{AccountId, ChannelId, EventId, GroupId, InviteId, StateId};
+use std::time::{Duration, SystemTime};
+
+pub use self::group::{GroupHealth, GroupStatus, SendTiming};
+use crate::id::{AccountId, ChannelId, EventId, GroupId, InviteId};
 
 /// What a member may do in a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,34 +31,15 @@ impl Role {
     }
 }
 
-/// How the MLS group of a space is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupHealth {
-    /// In step with everyone heard from.
-    Ok,
-    /// A commit arrived that does not fit this device's state; it was set aside.
-    Forked,
-    /// Commits are missing and nobody reachable has them.
-    Stalled,
-    /// Missing commits are on their way.
-    Resyncing,
-    /// This account is no longer a member.
-    Removed,
-}
-
-/// The MLS state held for a space.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupStatus {
-    /// MLS epoch.
-    pub epoch: u64,
-    /// Which state of which branch.
-    pub state_id: StateId,
-    /// 8 bytes exported from the state: equal on two servers exactly when the states are.
-    pub check: [u8; 8],
-    /// How it is doing.
-    pub health: GroupHealth,
-    /// A sentence for people; empty while healthy.
-    pub health_detail: String,
+/// What is to change of a space; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpaceChanges {
+    /// Shown name, for everyone.
+    pub name: Option<String>,
+    /// Shown description, for everyone.
+    pub description: Option<String>,
+    /// For this account alone.
+    pub send_timing: Option<SendTiming>,
 }
 
 /// A space as its member sees it.
@@ -67,7 +51,7 @@ pub struct Space {
     pub name: String,
     /// Shown description.
     pub description: String,
-    /// Whose it is.
+    /// Whose it is: of several owners the first by id, the same everywhere.
     pub owner: AccountId,
     /// The caller's role.
     pub my_role: Role,
@@ -77,6 +61,8 @@ pub struct Space {
     pub created_at: SystemTime,
     /// The MLS group behind it.
     pub group: GroupStatus,
+    /// How long what this account writes waits before it leaves.
+    pub send_timing: SendTiming,
 }
 
 /// A channel of a space.
@@ -114,10 +100,21 @@ pub enum MemberChange {
     Joined,
     /// Left by their own wish.
     Left,
-    /// Removed by an owner.
+    /// Removed by another member.
     Removed,
     /// Name or role changed.
     Updated,
+}
+
+/// What an invite offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InviteTerms {
+    /// How many may join with it.
+    pub max_uses: u32,
+    /// How long it works.
+    pub expires_in: Duration,
+    /// The role they get; never [`Role::Owner`].
+    pub role: Role,
 }
 
 /// An invite and its secret link.
@@ -344,6 +341,8 @@ pub enum Change {
         health: GroupHealth,
         /// A sentence for people.
         detail: String,
+        /// The group as it is when this is read; `None` once this account is out.
+        group: Option<Box<GroupStatus>>,
     },
 }
 

@@ -10,6 +10,7 @@ mod branches;
 mod commit;
 mod config;
 mod custody;
+mod departure;
 mod dial;
 mod echo;
 mod groups;
@@ -193,6 +194,8 @@ impl Network {
     /// nine tasks a session are to cost little. A panic ends the session: half a NetworkLayer lies.
     fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        // What a future is made of and what it becomes both have room in it: boxed, that is a pointer.
+        let task = Box::pin(task);
         let work: JoinHandle<()> = self.tasks.spawn({
             let stop = stop.clone();
             async move {
@@ -273,10 +276,14 @@ impl Network {
         self.wake.dial.notify_one();
     }
 
+    /// What waits to leave may leave sooner, or has to wait longer.
+    pub(crate) fn look_at_outbox(&self) {
+        self.wake.outbox.notify_one();
+    }
+
     /// Groups whose frames this device still takes part in.
     async fn live_groups(&self) -> Result<Vec<GroupId>, StoreError> {
-        let mut reader = self.vault.read().await?;
-        mls::live_groups(reader.conn()).await
+        self.vault.peek(|conn| Box::pin(mls::live_groups(conn))).await
     }
 
     /// The connected devices that are members of a group now.

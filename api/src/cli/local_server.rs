@@ -37,9 +37,19 @@ pub(super) struct LocalServer {
     // Before the directory, which must outlive the process.
     child: Child,
     address: SocketAddr,
+    unlock: Unlock,
     /// Where its metrics are served, if they are.
     metrics: Option<SocketAddr>,
     directory: TempDir,
+}
+
+/// How its accounts come back when it starts again.
+#[derive(Debug, Clone, Copy)]
+enum Unlock {
+    /// With the next call of each.
+    ByCall,
+    /// All by themselves.
+    ByKeyFile,
 }
 
 impl LocalServer {
@@ -48,7 +58,7 @@ impl LocalServer {
     /// # Errors
     /// When it does not start; with the end of its log.
     pub(super) async fn start(name: &str) -> Result<Self, Failure> {
-        Self::start_with(name, None).await
+        Self::start_as(name, Unlock::ByCall, None).await
     }
 
     /// The same, with metrics that can be read.
@@ -58,16 +68,25 @@ impl LocalServer {
     pub(super) async fn start_measured(name: &str) -> Result<Self, Failure> {
         let free = TcpListener::bind(ANY_PORT).await.and_then(|listener| listener.local_addr());
         let free = free.map_err(|error| fault(name, &format!("finds no port: {error}")))?;
-        Self::start_with(name, Some(free)).await
+        Self::start_as(name, Unlock::ByCall, Some(free)).await
     }
 
-    async fn start_with(name: &str, metrics: Option<SocketAddr>) -> Result<Self, Failure> {
+    /// The same with an unlock key, so that accounts come back without a call.
+    ///
+    /// # Errors
+    /// When it does not start; with the end of its log.
+    pub(super) async fn start_with_unlock_key(name: &str) -> Result<Self, Failure> {
+        Self::start_as(name, Unlock::ByKeyFile, None).await
+    }
+
+    async fn start_as(name: &str, unlock: Unlock, metrics: Option<SocketAddr>) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new()
             .prefix("spacepanda-")
             .tempdir()
             .map_err(|error| fault(name, &format!("no temporary directory: {error}")))?;
-        let (child, address) = launch(name, &directory, ANY_PORT, metrics).await?;
-        Ok(Self { name: name.to_owned(), child, address, metrics, directory })
+        let command = command(&directory, ANY_PORT, unlock, metrics);
+        let (child, address) = launch(name, &directory, command, START_DEADLINE).await?;
+        Ok(Self { name: name.to_owned(), child, address, unlock, metrics, directory })
     }
 
     /// The URL of its API.
@@ -115,11 +134,25 @@ impl LocalServer {
     /// # Errors
     /// When it does not start; with the end of its log.
     pub(super) async fn restart(&mut self) -> Result<(), Failure> {
+        self.restart_within(START_DEADLINE).await
+    }
+
+    /// The same, for a server that has much to do before it listens.
+    ///
+    /// # Errors
+    /// When it does not start; with the end of its log.
+    pub(super) async fn restart_within(&mut self, deadline: Duration) -> Result<(), Failure> {
         let listen = self.address.to_string();
-        let (child, address) = launch(&self.name, &self.directory, &listen, self.metrics).await?;
+        let command = command(&self.directory, &listen, self.unlock, self.metrics);
+        let (child, address) = launch(&self.name, &self.directory, command, deadline).await?;
         self.child = child;
         self.address = address;
         Ok(())
+    }
+
+    /// How many lines of its log hold this text.
+    pub(super) fn logged(&self, text: &str) -> usize {
+        log(&self.directory).lines().filter(|line| line.contains(text)).count()
     }
 }
 
@@ -137,14 +170,14 @@ impl Drop for LocalServer {
 async fn launch(
     name: &str,
     directory: &TempDir,
-    listen: &str,
-    metrics: Option<SocketAddr>,
+    command: io::Result<Command>,
+    deadline: Duration,
 ) -> Result<(Child, SocketAddr), Failure> {
-    let mut child =
-        spawn(directory, listen, metrics).map_err(|error| fault(name, &format!("did not start: {error}")))?;
+    let started = command.and_then(|mut command| command.spawn());
+    let mut child = started.map_err(|error| fault(name, &format!("did not start: {error}")))?;
     let output = child.stdout.take().ok_or_else(|| fault(name, "has no output"))?;
     let mut lines = BufReader::new(output).lines();
-    match tokio::time::timeout(START_DEADLINE, address(&mut lines)).await {
+    match tokio::time::timeout(deadline, address(&mut lines)).await {
         Ok(Some(address)) => {
             // A full pipe would stop the server.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
@@ -155,7 +188,12 @@ async fn launch(
     }
 }
 
-fn spawn(directory: &TempDir, listen: &str, metrics: Option<SocketAddr>) -> io::Result<Child> {
+fn command(
+    directory: &TempDir,
+    listen: &str,
+    unlock: Unlock,
+    metrics: Option<SocketAddr>,
+) -> io::Result<Command> {
     let log = File::options().create(true).append(true).open(directory.path().join("log"))?;
     let mut command = Command::new(std::env::current_exe()?);
     // The user's own settings are for the user's own server.
@@ -164,18 +202,22 @@ fn spawn(directory: &TempDir, listen: &str, metrics: Option<SocketAddr>) -> io::
             command.env_remove(name);
         }
     }
-    let metrics = metrics.map(|metrics| metrics.to_string());
+    command.arg("serve");
+    if let Unlock::ByKeyFile = unlock {
+        command.arg("--unlock-key-file").arg(directory.path().join("unlock.key"));
+    }
     command
-        .arg("serve")
         .arg("--data-dir")
         .arg(directory.path().join("data"))
         .args(["--listen", listen, "--peer-listen", "/ip4/127.0.0.1/tcp/0"])
-        .args(metrics.iter().flat_map(|metrics| ["--metrics-listen", metrics]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    if let Some(metrics) = metrics {
+        command.args(["--metrics-listen", &metrics.to_string()]);
+    }
+    Ok(command)
 }
 
 async fn address(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<SocketAddr> {
@@ -194,9 +236,13 @@ fn parse_ready(line: &str) -> Option<SocketAddr> {
     word.trim_end_matches(['.', ',', '/']).parse().ok()
 }
 
-fn log_end(directory: &TempDir) -> String {
+fn log(directory: &TempDir) -> String {
     let log = fs::read(directory.path().join("log")).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log).into_owned();
+    String::from_utf8_lossy(&log).into_owned()
+}
+
+fn log_end(directory: &TempDir) -> String {
+    let log = log(directory);
     let lines: Vec<&str> = log.lines().collect();
     lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
 }

@@ -143,7 +143,8 @@ fn asked_to_wait(status: &Status) -> Option<Duration> {
     retry.retry_delay.map(|delay| delay.max(LOOK_AGAIN))
 }
 
-/// The owner creates a space and invites; the guests join by link; all hold the same group state.
+/// The owner creates a space and invites; the guests join by link; all hold the same group state, and what
+/// they write leaves at once.
 ///
 /// # Errors
 /// When a step is refused, or does not complete.
@@ -151,6 +152,7 @@ pub(super) async fn found_space(owner: &Resident, guests: &[&Resident], name: &s
     let request = api::CreateSpaceRequest {
         name: name.to_owned(),
         description: String::new(),
+        send_timing: api::SendTiming::Fast.into(),
         request_id: Uuid::new_v4().to_string(),
     };
     let call = || async { owner.client.spaces().create_space(request.clone()).await };
@@ -191,7 +193,14 @@ pub(super) async fn join(guest: &Client, name: &str, space_id: &str, link: &str)
     let call = || async { guest.spaces().join_space(request.clone()).await };
     guest.call(SLOW_CALL_DEADLINE, call).await?;
     let what = format!("{name} is in the space");
-    eventually(&what, || async { space::get(guest, space_id.to_owned()).await.ok() }).await.map(drop)
+    eventually(&what, || async { space::get(guest, space_id.to_owned()).await.ok() }).await?;
+    let request = api::UpdateSpaceRequest {
+        space_id: space_id.to_owned(),
+        send_timing: api::SendTiming::Fast.into(),
+        ..Default::default()
+    };
+    let call = || async { guest.spaces().update_space(request.clone()).await };
+    guest.call(CALL_DEADLINE, call).await.map(drop)
 }
 
 async fn knows(person: &Resident, room: &Room) -> Result<(), Failure> {

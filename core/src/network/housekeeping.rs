@@ -137,10 +137,7 @@ impl Network {
     /// Gives the time until which nothing is left in it.
     async fn empty_log(&self, before: i64) -> Result<i64, StoreError> {
         let now = now_ms();
-        let pruned = {
-            let mut reader = self.vault.read().await?;
-            stored::pruned_since(reader.conn(), before).await?
-        };
+        let pruned = self.vault.peek(move |conn| Box::pin(stored::pruned_since(conn, before))).await?;
         // A reader may be in the way: the next round tries again.
         Ok(if !pruned || self.vault.empty_log().await? { now - 1 } else { before })
     }

@@ -1,4 +1,4 @@
-//! The outbox worker: queued events are sealed on the head, and only then leave (T2).
+//! The outbox worker: queued events are sealed on the head when it is time, and only then leave (T2).
 
 use std::{sync::Arc, time::Instant};
 
@@ -6,7 +6,7 @@ use prost::Message as _;
 use spacepanda_proto::peer::v1::{ApplicationPlaintext, Fresh, application_plaintext};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Network, RETRY, SlotError, groups::Ahead, link::Outgoing, until};
+use super::{Network, RETRY, SlotError, departure::Departures, groups::Ahead, link::Outgoing, until};
 use crate::{
     clock::now_ms,
     group::frame::Frame,
@@ -28,32 +28,45 @@ impl Network {
     /// Seals what is queued, whenever something is and someone is there to take it.
     pub(super) async fn seal_outbox(self: Arc<Self>) {
         let mut notices = self.vault.notices();
-        let mut retry = later(self.seal_all().await);
+        let mut waiting = Departures::default();
+        let mut retry = later(self.seal_all(&mut waiting).await);
         loop {
             tokio::select! {
-                () = self.wake.outbox.notified() => retry = later(self.seal_all().await),
+                () = self.wake.outbox.notified() => retry = later(self.seal_all(&mut waiting).await),
                 queued = next_outbox(&mut notices) => match queued {
                     // What failed in another group keeps its time.
-                    Queued::In(gid) => retry = retry.or(later(self.seal_group(gid).await)),
-                    Queued::Somewhere => retry = later(self.seal_all().await),
+                    Queued::In(gid) => retry = retry.or(later(self.seal_in_time(gid, &mut waiting).await)),
+                    Queued::Somewhere => retry = later(self.seal_all(&mut waiting).await),
                     Queued::Closed => return,
                 },
-                () = until(retry) => retry = later(self.seal_all().await),
+                () = until(waiting.next()) => for gid in waiting.take_due(Instant::now()) {
+                    retry = retry.or(later(self.seal_group(gid).await));
+                },
+                () = until(retry) => retry = later(self.seal_all(&mut waiting).await),
+            }
+        }
+    }
+
+    /// Seals a group's queued events if they may leave; what has to wait has a time then. False when that
+    /// failed.
+    async fn seal_in_time(self: &Arc<Self>, gid: GroupId, waiting: &mut Departures) -> bool {
+        match self.may_leave(gid, waiting).await {
+            Ok(true) => self.seal_group(gid).await,
+            Ok(false) | Err(SlotError::NotAMember) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the outbox cannot be read");
+                false
             }
         }
     }
 
     /// True when nothing failed.
-    async fn seal_all(self: &Arc<Self>) -> bool {
-        let groups = async {
-            let mut reader = self.vault.read().await?;
-            outbox::groups_with_queued(reader.conn()).await
-        };
-        match groups.await {
+    async fn seal_all(self: &Arc<Self>, waiting: &mut Departures) -> bool {
+        match self.vault.peek(|conn| Box::pin(outbox::groups_with_queued(conn))).await {
             Ok(groups) => {
                 let mut done = true;
                 for gid in groups {
-                    done &= self.seal_group(gid).await;
+                    done &= self.seal_in_time(gid, waiting).await;
                 }
                 done
             }

@@ -71,6 +71,24 @@ pub async fn queued_events(
     Ok(rows.into_iter().map(read).collect())
 }
 
+/// Whether an event of one of these kinds is queued in a group.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn is_queued(conn: &mut SqliteConnection, gid: GroupId, kinds: &[i32]) -> Result<bool, StoreError> {
+    let mut query = QueryBuilder::new(
+        "SELECT EXISTS (SELECT 1 FROM outbox o JOIN event e ON e.event_id = o.ref \
+         WHERE o.status = 'queued' AND o.kind = 'event' AND o.gid = ",
+    );
+    query.push_bind(gid.0.to_vec()).push(" AND e.kind IN (");
+    let mut listed = query.separated(", ");
+    for kind in kinds {
+        listed.push_bind(*kind);
+    }
+    query.push("))");
+    Ok(query.build_query_scalar().fetch_one(conn).await?)
+}
+
 /// Groups with queued events.
 ///
 /// # Errors
