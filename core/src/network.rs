@@ -13,6 +13,7 @@ mod config;
 mod custody;
 mod departure;
 mod dial;
+mod echo;
 mod groups;
 mod handover;
 mod handshake;
@@ -113,6 +114,7 @@ pub struct Network {
     tips: tip::Tips,
     repairs: repair::Repairs,
     reconciling: reconcile::Reconciling,
+    echoes: echo::Echoes,
     waits: commit::Waits,
     branches: branches::Shown,
     pulls: branches::Shown,
@@ -167,6 +169,7 @@ impl Network {
             ways: astray::Ways::default(),
             repairs: repair::Repairs::default(),
             reconciling: reconcile::Reconciling::default(),
+            echoes: echo::Echoes::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),

@@ -25,6 +25,7 @@ pub mod peer;
 pub mod register;
 pub mod rejoin;
 pub mod request;
+pub mod restored;
 pub mod role_change;
 pub mod server;
 pub mod skeleton;

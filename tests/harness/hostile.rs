@@ -22,7 +22,7 @@ use spacepanda_core::{
     store::identity::Identity,
 };
 use spacepanda_proto::peer::v1::{
-    FrameOutcome, Hello, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest, PeerRequest,
+    EchoReply, FrameOutcome, Hello, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest, PeerRequest,
     PeerResponse, PushFrames, PushFramesReply, PushLetter, PushLetterReply, PushSupportsReply, Refusal,
     RefusalReason, peer_request, peer_response,
 };
@@ -273,6 +273,7 @@ async fn answer(mut events: mpsc::Receiver<RouterEvent>, shown: Shown, received:
             peer_request::Kind::PushSupports(_) => {
                 respond(reply, peer_response::Kind::PushSupports(PushSupportsReply {}));
             }
+            peer_request::Kind::Echo(_) => respond(reply, peer_response::Kind::Echo(EchoReply::default())),
             // It does as it did before frames were compared.
             peer_request::Kind::Reconcile(_) | peer_request::Kind::FetchFrames(_) => {
                 let reason = RefusalReason::Unsupported.into();

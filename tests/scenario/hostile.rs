@@ -7,6 +7,7 @@ mod certificates;
 mod disguises;
 mod epochs;
 mod forgery;
+mod frame_sets;
 mod framing;
 mod newer_version;
 mod removal;

@@ -16,7 +16,7 @@ use crate::{
     dag::{Astray, Class, Held, Node, SignedSkeleton, Skeleton, Support},
     id::{CommitId, DeviceId, GroupId, StateId},
     router::PeerId,
-    store::{StoreError, branch, commit, peer, skeleton},
+    store::{StoreError, branch, commit, mls, peer, skeleton},
 };
 
 /// A peer is shown a group's branches this often at most.
@@ -83,8 +83,16 @@ impl Network {
         };
         for gid in groups {
             self.suspect(gid, &peer, Lack::State(env_tag));
-            // Where this device is now nobody else is any more.
-            if self.reconciling.is_catching_up(gid) || !self.branches.is_due(gid, &peer, Instant::now()) {
+            if !self.branches.is_due(gid, &peer, Instant::now()) {
+                continue;
+            }
+            // What is being fetched may lead where the peer is.
+            self.reconciling.caught_up(gid).await;
+            let is_known = {
+                let mut reader = self.vault.read().await?;
+                mls::state_by_tag(reader.conn(), &env_tag).await?.is_some()
+            };
+            if is_known {
                 continue;
             }
             self.show(gid, &peer, certificate.device).await?;

@@ -69,6 +69,9 @@ impl Waits {
     }
 }
 
+/// Until a member may have told that this vault is the newest.
+const ECHO_WAIT: Duration = Duration::from_millis(200);
+
 impl Network {
     /// Answers open requests whenever some may be there and it is this device's turn.
     pub(super) async fn commit_requests(self: Arc<Self>) {
@@ -142,6 +145,12 @@ impl Network {
         let batch = batch(open, &standing, &own);
         if batch.requests.is_empty() {
             return Ok(Pending::Nothing);
+        }
+        let peers = self.connected_members(&mut slot).await?;
+        if !peers.is_empty() && !self.echoes.is_confirmed(gid) {
+            // Not on a state that an old copy of this vault takes for the head.
+            self.need_echo(gid, peers.into_iter().map(|(_, peer)| peer).collect());
+            return Ok(if self.echoes.is_refused(gid) { Pending::Apart } else { Pending::For(ECHO_WAIT) });
         }
         match self.turn_to_commit(&mut slot, sid, &standing, &batch).await? {
             Turn::Now => {}

@@ -175,8 +175,11 @@ impl Network {
         device: DeviceId,
     ) -> Result<(), StoreError> {
         self.repairs.meet(gid, device);
-        self.reconcile(gid, peer).await;
+        tokio::join!(self.listen_for_echo(gid, peer), self.reconcile(gid, peer));
         self.tip_to(gid, peer).await;
-        self.push_unstored(gid, peer).await
+        if self.echoes.is_confirmed(gid) {
+            self.push_unstored(gid, peer).await?;
+        }
+        Ok(())
     }
 }

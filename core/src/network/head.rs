@@ -256,6 +256,7 @@ impl Network {
         slot.forget();
         slot.keep(root);
         slot.stand_on(tag.sid);
+        self.enters(tag.gid);
         self.after_move(slot, tag.epoch, &Route::default()).await?;
         self.unpark_frames(tag).await
     }

@@ -133,6 +133,17 @@ impl Repairs {
         self.wake();
     }
 
+    /// This device may seal now: whoever could not be helped before is looked at again.
+    pub(super) fn look_again(&self, gid: GroupId) {
+        let (now, mut devices) =
+            (Instant::now(), self.devices.lock().unwrap_or_else(PoisonError::into_inner));
+        for device in devices.iter_mut().filter(|((group, _), _)| *group == gid).map(|(_, device)| device) {
+            device.due.get_or_insert((now, now + HOLD));
+        }
+        drop(devices);
+        self.wake();
+    }
+
     /// Look again.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
@@ -181,7 +192,7 @@ impl Network {
     }
 
     /// Sends a device what it lacks; true when something went out.
-    async fn repair(&self, due: &Due) -> Result<bool, SlotError> {
+    async fn repair(self: &Arc<Self>, due: &Due) -> Result<bool, SlotError> {
         let mut slot = self.groups.lock(due.gid).await;
         let members = slot.members(&self.vault).await?;
         let Some(peer) = members.get(&due.device).and_then(|row| self.peer_of(row)) else { return Ok(false) };
@@ -199,6 +210,11 @@ impl Network {
             return Ok(any);
         }
         let Some(joined_epoch) = joined_epoch else { return Ok(false) };
+        if !self.echoes.is_confirmed(due.gid) {
+            // Looked at again when this device may seal.
+            self.need_echo(due.gid, vec![peer]);
+            return Ok(false);
+        }
         let carried = self.lacking(due, joined_epoch).await?;
         if carried.is_empty() {
             return Ok(false);

@@ -50,6 +50,11 @@ impl Tips {
         self.wake.notify_one();
     }
 
+    /// Others know greater counters than were used: what is reserved is of no use.
+    pub(super) async fn count_anew(&self) {
+        *self.counters.lock().await = (0, 0);
+    }
+
     /// The groups whose time has come, and when to look again.
     fn take_due(&self, now: Instant) -> (Vec<GroupId>, Option<Instant>) {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);

@@ -194,6 +194,7 @@ async fn found(
     mls::store_rows(tx.conn(), gid, sid, &founding.rows).await?;
     branch::insert_root(tx.conn(), &founding.facts, now).await?;
     mls::insert_group(tx.conn(), gid, sid, log, now).await?;
+    network.enters(gid);
     mls::set_timing(tx.conn(), gid, founding.timing).await?;
     add_member(tx, &founding.facts, network.keys.certificate(), founding.facts.epoch, now).await?;
     let members = Members::new(space::member_rows(tx.conn(), gid).await?);
