@@ -36,6 +36,7 @@ mod sealed_later;
 mod send_timing;
 mod server_behaviour;
 mod starting_and_stopping;
+mod state_graph;
 mod stream;
 mod three_servers_talk;
 mod two_devices;
