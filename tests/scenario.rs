@@ -6,6 +6,7 @@ mod accounts;
 mod away_and_back;
 mod bad_input;
 mod broken_disk;
+mod carriers_view;
 mod cli;
 mod command_line;
 mod crash;
