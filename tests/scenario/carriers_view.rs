@@ -12,6 +12,8 @@ use spacepanda_core::{
     group::frame::FrameKind,
 };
 
+use spacepanda_proto::peer::v1::LogPosition;
+
 use crate::harness::{
     Person, Place, Server,
     hostile::{Heard, Intruder, Mole},
@@ -103,7 +105,10 @@ async fn is_carried_again(
 ) -> Vec<Vec<u8>> {
     alice.server.stop().await;
     let known = carrier.intruder.received().len();
-    let tip = carrier.tip();
+    let mut tip = carrier.tip();
+    // It has what it was told when it came, and nothing since.
+    let floors = carrier.bundle.floors.iter();
+    tip.positions.extend(floors.map(|floor| LogPosition { log: floor.log.clone(), contiguous: floor.seq }));
     let tip = carrier.seal_tip(&tip);
     carrier.push(bob, &tip).await;
     wait_until("bob to carry what alice wrote", async || {
