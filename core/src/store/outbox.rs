@@ -2,8 +2,14 @@
 
 use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::{StoreError, event::ROWS};
-use crate::id::{DeviceId, EventId, FrameId, GroupId, LogId, StateId};
+use super::{StoreError, event::ROWS, mls};
+use crate::{
+    id::{DeviceId, EventId, FrameId, GroupId, LogId, StateId},
+    model::SendTiming,
+};
+
+/// Queued events that are looked at for one that leaves at once: more than a step queues.
+const NEWEST: u32 = 128;
 
 /// Queues own events.
 ///
@@ -72,22 +78,30 @@ pub async fn queued_events(
     Ok(rows.into_iter().map(read).collect())
 }
 
-/// Whether an event of one of these kinds is queued in a group.
+/// How long what is queued in a group waits, and whether an event of one of these kinds is among the newest
+/// of it; `None` for no group of this account.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn is_queued(conn: &mut SqliteConnection, gid: GroupId, kinds: &[i32]) -> Result<bool, StoreError> {
-    let mut query = QueryBuilder::new(
-        "SELECT EXISTS (SELECT 1 FROM outbox o JOIN event e ON e.event_id = o.ref \
-         WHERE o.status = 'queued' AND o.kind = 'event' AND o.gid = ",
-    );
-    query.push_bind(gid.0.to_vec()).push(" AND e.kind IN (");
-    let mut listed = query.separated(", ");
-    for kind in kinds {
-        listed.push_bind(*kind);
-    }
-    query.push("))");
-    Ok(query.build_query_scalar().fetch_one(conn).await?)
+pub async fn departure(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    kinds: [i32; 3],
+) -> Result<Option<(SendTiming, bool)>, StoreError> {
+    let row: Option<(String, bool)> = sqlx::query_as(
+        "SELECT g.send_timing, EXISTS (SELECT 1 FROM (SELECT ref FROM outbox \
+           WHERE status = 'queued' AND gid = ?1 AND kind = 'event' ORDER BY id DESC LIMIT ?5) o \
+           JOIN event e ON e.event_id = o.ref WHERE e.kind IN (?2, ?3, ?4)) \
+         FROM mls_group g WHERE g.gid = ?1",
+    )
+    .bind(gid.as_bytes())
+    .bind(kinds[0])
+    .bind(kinds[1])
+    .bind(kinds[2])
+    .bind(NEWEST)
+    .fetch_optional(conn)
+    .await?;
+    row.map(|(timing, found)| Ok((mls::timing_from(&timing)?, found))).transpose()
 }
 
 /// Groups with queued events.

@@ -48,6 +48,8 @@ pub(crate) struct Mole {
     pub(crate) intruder: Intruder,
     /// The group.
     pub(crate) gid: GroupId,
+    /// The letter that let it in, as it came.
+    pub(crate) letter: Vec<u8>,
     /// What it came with.
     pub(crate) bundle: JoinBundle,
     /// Everything it heard and could open, in order.
@@ -79,6 +81,7 @@ impl Mole {
         Self {
             intruder,
             gid: link.gid,
+            letter: letter.to_vec(),
             bundle,
             heard: Vec::new(),
             states: vec![state],
