@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     /// The methods that clients outside the project call by name.
-    const METHODS: [&str; 22] = [
+    const METHODS: [&str; 24] = [
         "AuthService/CreateProfile",
         "AuthService/Lock",
         "AuthService/Unlock",
@@ -139,6 +139,8 @@ mod tests {
         "SpaceService/ListSpaces",
         "SpaceService/RemoveMember",
         "SpaceService/RevokeInvite",
+        "SpaceService/SetMemberRole",
+        "SpaceService/UpdateSpace",
     ];
 
     #[test]

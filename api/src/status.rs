@@ -191,6 +191,7 @@ impl From<SpaceError> for Refusal {
             SpaceError::InviteNotFound => (Code::NotFound, "INVITE_NOT_FOUND"),
             SpaceError::NotPermitted => (Code::PermissionDenied, "NOT_PERMITTED"),
             SpaceError::OwnerCannotLeave => (Code::FailedPrecondition, "OWNER_CANNOT_LEAVE"),
+            SpaceError::LastOwner => (Code::FailedPrecondition, "LAST_OWNER"),
             SpaceError::ChannelNameTaken => (Code::AlreadyExists, "CHANNEL_NAME_TAKEN"),
             SpaceError::AlreadyMember => (Code::AlreadyExists, "ALREADY_MEMBER"),
             SpaceError::RequestIdReused => (Code::FailedPrecondition, "REQUEST_ID_REUSED"),
@@ -279,6 +280,7 @@ mod tests {
         check(SpaceError::InviteNotFound, Code::NotFound, "INVITE_NOT_FOUND");
         check(SpaceError::NotPermitted, Code::PermissionDenied, "NOT_PERMITTED");
         check(SpaceError::OwnerCannotLeave, Code::FailedPrecondition, "OWNER_CANNOT_LEAVE");
+        check(SpaceError::LastOwner, Code::FailedPrecondition, "LAST_OWNER");
         check(SpaceError::ChannelNameTaken, Code::AlreadyExists, "CHANNEL_NAME_TAKEN");
         check(SpaceError::LimitReached(5), Code::ResourceExhausted, "LIMIT_REACHED");
         check(SpaceError::AlreadyMember, Code::AlreadyExists, "ALREADY_MEMBER");

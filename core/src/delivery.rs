@@ -1,8 +1,29 @@
 //! Delivery decisions: plain functions over what each side says it has. No IO, no clock.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use crate::id::LogId;
+use crate::{id::LogId, model::SendTiming};
+
+/// Mean and greatest delay of [`SendTiming::Balanced`].
+const BALANCED: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(2)];
+/// Mean and greatest delay of [`SendTiming::Strict`].
+const STRICT: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+
+/// How long what was just written stays here: exponentially distributed, capped. Whoever sees it leave learns
+/// from the time only that it was written in the seconds before; not when within them, for however long it
+/// has waited, it waits as long again on average.
+///
+/// `uniform` is a random number from 0 up to 1, exclusive.
+pub fn send_delay(timing: SendTiming, uniform: f64) -> Duration {
+    let [mean, most] = match timing {
+        SendTiming::Fast => return Duration::ZERO,
+        SendTiming::Balanced => BALANCED,
+        SendTiming::Strict => STRICT,
+    };
+    let means = -(1.0 - uniform.clamp(0.0, 1.0)).ln();
+    // Never more means than the cap has: also where the logarithm is infinite.
+    mean.mul_f64(means.min(most.div_duration_f64(mean))).min(most)
+}
 
 /// Part of a log that another device lacks and this one holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,5 +141,34 @@ mod tests {
     fn chunks_keep_order_and_limit() {
         let split = chunks(vec![4, 4, 4, 20, 1, 9], 10, |n| *n);
         assert_eq!(split, [vec![4, 4], vec![4], vec![20], vec![1, 9]]);
+    }
+
+    /// The quantiles of a distribution, at even steps.
+    fn delays(timing: SendTiming) -> Vec<Duration> {
+        (0..10_000).map(|n| send_delay(timing, f64::from(n) / 10_000.0)).collect()
+    }
+
+    #[test]
+    fn delays_are_exponential_and_capped() {
+        for (timing, [mean, most]) in [(SendTiming::Balanced, BALANCED), (SendTiming::Strict, STRICT)] {
+            let delays = delays(timing);
+            assert_eq!(delays[0], Duration::ZERO);
+            assert!(delays.is_sorted(), "{timing:?}");
+            let median = delays[5_000].as_secs_f64() / mean.as_secs_f64();
+            assert!((median - std::f64::consts::LN_2).abs() < 0.001, "{timing:?}: {median}");
+            let sum: f64 = delays.iter().map(Duration::as_secs_f64).sum();
+            let ratio = sum / 10_000.0 / mean.as_secs_f64();
+            assert!((0.98..1.01).contains(&ratio), "{timing:?}: mean {ratio}");
+            assert_eq!(send_delay(timing, 1.0), most);
+            assert!(send_delay(timing, 0.999_999_999) <= most);
+        }
+    }
+
+    #[test]
+    fn fast_waits_for_nothing_and_odd_numbers_do_no_harm() {
+        assert!(delays(SendTiming::Fast).iter().all(Duration::is_zero));
+        for odd in [-1.0, 2.0, f64::INFINITY, f64::NAN] {
+            assert!(send_delay(SendTiming::Balanced, odd) <= BALANCED[1], "{odd}");
+        }
     }
 }

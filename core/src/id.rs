@@ -75,6 +75,10 @@ identifier!(
     FrameId, 32
 );
 identifier!(
+    /// Where a frame stands among those of its group; see [`crate::reconcile`].
+    FramePlace, 32
+);
+identifier!(
     /// A channel of a space; a UUID.
     ChannelId, 16
 );

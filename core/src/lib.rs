@@ -21,6 +21,7 @@ pub mod model;
 pub mod mutant;
 pub mod network;
 pub mod permission;
+pub mod reconcile;
 pub mod router;
 pub mod session;
 #[cfg(feature = "testing")]

@@ -159,6 +159,10 @@ pub struct Metrics {
     pub peers_blocked: Counter,
     /// Frames from peers.
     pub frames: Family<FrameLabels, Counter>,
+    /// Frames that were asked for and came.
+    pub frames_fetched: Counter,
+    /// Events sent again to members who lacked them.
+    pub events_carried: Counter,
     /// Refused input of peers.
     pub rejected: Family<RejectionLabels, Counter>,
     /// Messages of this server's users made durable.
@@ -191,6 +195,8 @@ impl Metrics {
             dial_failures: families.add("dial_failures", "Dials that ended without a connection"),
             peers_blocked: families.add("peers_blocked", "Peers refused for a while"),
             frames: families.add("frames", "Frames from peers"),
+            frames_fetched: families.add("frames_fetched", "Missing frames fetched from peers"),
+            events_carried: families.add("events_carried", "Events sent again to members who lacked them"),
             rejected: families.add("peer_input_rejected", "Refused input of peers"),
             messages_accepted: families.add("messages_accepted", "Own messages made durable"),
             events_processed: families.add("events_processed", "Events of others taken into their logs"),

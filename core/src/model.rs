@@ -1,6 +1,6 @@
 //! What the API sees: plain values in the words of the product. No behaviour, no IO.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::id::{AccountId, ChannelId, EventId, GroupId, InviteId, StateId};
 
@@ -26,6 +26,29 @@ impl Role {
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|role| *role as u32 == number)
     }
+}
+
+/// How long what this account writes in a space waits before it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendTiming {
+    /// Not at all.
+    Fast,
+    /// A quarter of a second on average, two seconds at most.
+    #[default]
+    Balanced,
+    /// Five seconds on average, thirty at most.
+    Strict,
+}
+
+/// What is to change of a space; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpaceChanges {
+    /// Shown name, for everyone.
+    pub name: Option<String>,
+    /// Shown description, for everyone.
+    pub description: Option<String>,
+    /// For this account alone.
+    pub send_timing: Option<SendTiming>,
 }
 
 /// How the MLS group of a space is doing.
@@ -56,6 +79,16 @@ pub struct GroupStatus {
     pub health: GroupHealth,
     /// A sentence for people; empty while healthy.
     pub health_detail: String,
+    /// States whose keys are kept, the present one included.
+    pub retained_epochs: u32,
+    /// Since when the oldest of them has been here.
+    pub oldest_retained_age: Duration,
+    /// Other accounts none of whose devices is known to be in this state.
+    pub members_behind: u32,
+    /// Removals, departures and changes of roles that wait for a commit.
+    pub waiting_changes: u32,
+    /// Something that came waits for something that is missing.
+    pub repairing: bool,
 }
 
 /// A space as its member sees it.
@@ -67,7 +100,7 @@ pub struct Space {
     pub name: String,
     /// Shown description.
     pub description: String,
-    /// Whose it is.
+    /// Whose it is: of several owners the first by id, the same everywhere.
     pub owner: AccountId,
     /// The caller's role.
     pub my_role: Role,
@@ -77,6 +110,8 @@ pub struct Space {
     pub created_at: SystemTime,
     /// The MLS group behind it.
     pub group: GroupStatus,
+    /// How long what this account writes waits before it leaves.
+    pub send_timing: SendTiming,
 }
 
 /// A channel of a space.
@@ -114,10 +149,21 @@ pub enum MemberChange {
     Joined,
     /// Left by their own wish.
     Left,
-    /// Removed by an owner.
+    /// Removed by another member.
     Removed,
     /// Name or role changed.
     Updated,
+}
+
+/// What an invite offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InviteTerms {
+    /// How many may join with it.
+    pub max_uses: u32,
+    /// How long it works.
+    pub expires_in: Duration,
+    /// The role they get; never [`Role::Owner`].
+    pub role: Role,
 }
 
 /// An invite and its secret link.
@@ -344,6 +390,8 @@ pub enum Change {
         health: GroupHealth,
         /// A sentence for people.
         detail: String,
+        /// The group as it is when this is read; `None` once this account is out.
+        group: Option<Box<GroupStatus>>,
     },
 }
 

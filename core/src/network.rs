@@ -10,6 +10,7 @@ mod branches;
 mod commit;
 mod config;
 mod custody;
+mod departure;
 mod dial;
 mod groups;
 mod handshake;
@@ -22,6 +23,7 @@ mod joining;
 mod link;
 mod misbehaviour;
 mod pump;
+mod reconcile;
 mod repair;
 mod seal;
 mod strangers;
@@ -106,6 +108,7 @@ pub struct Network {
     links: link::Links,
     tips: tip::Tips,
     repairs: repair::Repairs,
+    reconciling: reconcile::Reconciling,
     waits: commit::Waits,
     branches: branches::Shown,
     strikes: misbehaviour::Strikes,
@@ -153,6 +156,7 @@ impl Network {
             waits: commit::Waits::default(),
             branches: branches::Shown::default(),
             repairs: repair::Repairs::default(),
+            reconciling: reconcile::Reconciling::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),
@@ -187,6 +191,8 @@ impl Network {
     /// nine tasks a session are to cost little. A panic ends the session: half a NetworkLayer lies.
     fn spawn(self: &Arc<Self>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        // What a future is made of and what it becomes both have room in it: boxed, that is a pointer.
+        let task = Box::pin(task);
         let work: JoinHandle<()> = self.tasks.spawn({
             let stop = stop.clone();
             async move {
@@ -267,10 +273,14 @@ impl Network {
         self.wake.dial.notify_one();
     }
 
+    /// What waits to leave may leave sooner, or has to wait longer.
+    pub(crate) fn look_at_outbox(&self) {
+        self.wake.outbox.notify_one();
+    }
+
     /// Groups whose frames this device still takes part in.
     async fn live_groups(&self) -> Result<Vec<GroupId>, StoreError> {
-        let mut reader = self.vault.read().await?;
-        mls::live_groups(reader.conn()).await
+        self.vault.peek(|conn| Box::pin(mls::live_groups(conn))).await
     }
 
     /// The connected devices that are members of a group now.

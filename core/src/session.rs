@@ -4,6 +4,7 @@
 
 mod author;
 mod invite;
+mod membership;
 mod message;
 mod peer;
 mod request;
@@ -39,12 +40,17 @@ pub enum SpaceError {
     /// No such invite.
     #[error("no such invite")]
     InviteNotFound,
-    /// Owners only.
-    #[error("only an owner of the space may do this")]
+    /// The caller's role does not allow it.
+    #[error("your role in the space does not allow this")]
     NotPermitted,
-    /// The owner cannot leave while others are in the space.
-    #[error("the owner cannot leave while others are members")]
+    /// An owner cannot leave while others are in the space.
+    #[error(
+        "an owner cannot leave while others are members: make someone else owner and give the role up first"
+    )]
     OwnerCannotLeave,
+    /// Nobody would be owner.
+    #[error("the space would have no owner: make someone else owner first")]
+    LastOwner,
     /// A channel of that name exists.
     #[error("the space has a channel of this name")]
     ChannelNameTaken,
@@ -173,7 +179,7 @@ impl Session {
         config: NetworkConfig,
         metrics: Metrics,
     ) -> Result<Arc<Self>, SessionError> {
-        let identity = Identity::load(vault.read().await?.conn()).await?;
+        let identity = vault.peek(|conn| Box::pin(Identity::load(conn))).await?;
         let mut router_config = RouterConfig::new(identity.peer_secret.clone(), config.listen);
         router_config.kept_port = identity.listen_port;
         router_config.announce = config.announce;

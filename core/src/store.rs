@@ -11,6 +11,7 @@ pub mod event;
 pub mod feed;
 pub mod former;
 pub mod frame;
+pub mod frame_set;
 pub mod health;
 pub mod identity;
 pub mod invite;

@@ -23,8 +23,8 @@ use spacepanda_core::{
 };
 use spacepanda_proto::peer::v1::{
     FrameOutcome, Hello, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest, PeerRequest,
-    PeerResponse, PushFrames, PushFramesReply, PushLetter, PushLetterReply, PushSupportsReply, RefusalReason,
-    peer_request, peer_response,
+    PeerResponse, PushFrames, PushFramesReply, PushLetter, PushLetterReply, PushSupportsReply, Refusal,
+    RefusalReason, peer_request, peer_response,
 };
 use tokio::sync::mpsc;
 
@@ -268,6 +268,11 @@ async fn answer(mut events: mpsc::Receiver<RouterEvent>, shown: Shown, received:
             }
             peer_request::Kind::PushSupports(_) => {
                 respond(reply, peer_response::Kind::PushSupports(PushSupportsReply {}));
+            }
+            // It does as it did before frames were compared.
+            peer_request::Kind::Reconcile(_) | peer_request::Kind::FetchFrames(_) => {
+                let reason = RefusalReason::Unsupported.into();
+                respond(reply, peer_response::Kind::Refusal(Refusal { reason }));
             }
             // Nobody asks an intruder to let them in.
             peer_request::Kind::JoinChallenge(_) | peer_request::Kind::Join(_) => {}

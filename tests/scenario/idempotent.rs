@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use futures::future::join_all;
 use spacepanda_proto::api::v1::{
     CreateChannelRequest, CreateInviteRequest, CreateProfileRequest, CreateSpaceRequest, JoinSpaceRequest,
-    JoinState, LeaveSpaceRequest, RemoveMemberRequest, SendMessageRequest,
+    JoinState, LeaveSpaceRequest, RemoveMemberRequest, Role, SendMessageRequest, SetMemberRoleRequest,
 };
 use tonic::{Code, Response, Status};
 
@@ -143,6 +143,32 @@ async fn a_join_a_removal_and_a_departure_happen_once() {
     reused(bob.spaces().leave_space(LeaveSpaceRequest { space_id: request_id(), ..leave }).await);
     let world = same_world(&[&alice], &space, 0).await;
     assert!(world.epoch <= epoch + 2, "one departure, one commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_is_set_once_also_when_it_is_asked_again_after_another_change() {
+    let (_cluster, [alice, bob]) = Cluster::of(["alice", "bob"]).await;
+    let space = meet(&alice, &[&bob]).await.space;
+    let promote = SetMemberRoleRequest {
+        space_id: space.clone(),
+        account_id: bob.account().into(),
+        role: Role::Admin.into(),
+        request_id: request_id(),
+    };
+    assert_eq!(answer(alice.spaces().set_member_role(promote.clone()).await).role(), Role::Admin);
+    alice.set_role(&space, &bob, Role::Member).await;
+    let epoch = same_world(&[&alice, &bob], &space, 0).await.epoch;
+    alice.server.kill_9();
+    alice.server.restart().await;
+    let again = answer(alice.spaces().set_member_role(promote.clone()).await);
+    assert_eq!(again.role(), Role::Member, "the answer is the member as it is now");
+    reused(
+        alice
+            .spaces()
+            .set_member_role(SetMemberRoleRequest { role: Role::Moderator.into(), ..promote })
+            .await,
+    );
+    assert_eq!(same_world(&[&alice, &bob], &space, 0).await.epoch, epoch, "nothing was committed again");
 }
 
 async fn gone(person: &Person, space: &str) {

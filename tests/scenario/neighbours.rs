@@ -5,7 +5,7 @@ use prost::Message;
 use spacepanda_proto::api::v1::{
     CreateChannelRequest, CreateInviteRequest, DisconnectPeerRequest, GetMessageRequest, GetSpaceRequest,
     LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest, ListMessagesRequest, RemoveMemberRequest,
-    RevokeInviteRequest, SendMessageRequest,
+    RevokeInviteRequest, Role, SendMessageRequest, SetMemberRoleRequest, UpdateSpaceRequest,
 };
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -99,7 +99,19 @@ async fn a_plain_member_may_not_do_what_is_the_owners() {
         account_id: person.account().into(),
         ..Default::default()
     };
+    let as_role = |person: &Person, role: Role| SetMemberRoleRequest {
+        space_id: space_id.clone(),
+        account_id: person.account().into(),
+        role: role.into(),
+        ..Default::default()
+    };
+    let renamed =
+        UpdateSpaceRequest { space_id: space_id.clone(), name: Some("mine".into()), ..Default::default() };
     let mut spaces = bob.spaces();
+    not_permitted(spaces.update_space(renamed).await.map(drop));
+    not_permitted(spaces.set_member_role(as_role(&bob, Role::Owner)).await.map(drop));
+    not_permitted(spaces.set_member_role(as_role(&bob, Role::Member)).await.map(drop));
+    not_permitted(spaces.set_member_role(as_role(&alice, Role::Member)).await.map(drop));
     not_permitted(spaces.create_channel(channel).await.map(drop));
     not_permitted(spaces.create_invite(another).await.map(drop));
     not_permitted(spaces.remove_member(remove(&alice)).await.map(drop));
@@ -122,6 +134,10 @@ fn requests(method: &str, theirs: &Ids, nobodys: &Ids) -> Option<Vec<(Vec<u8>, V
     let name = method.rsplit('/').next()?;
     match name {
         "GetSpace" => both(&|ids| encode(&GetSpaceRequest { space_id: ids.space.clone() })),
+        "UpdateSpace" => both(&|ids| {
+            let (space_id, name) = (ids.space.clone(), Some("mine".into()));
+            encode(&UpdateSpaceRequest { space_id, name, ..Default::default() })
+        }),
         "LeaveSpace" => {
             both(&|ids| encode(&LeaveSpaceRequest { space_id: ids.space.clone(), ..Default::default() }))
         }
@@ -138,6 +154,11 @@ fn requests(method: &str, theirs: &Ids, nobodys: &Ids) -> Option<Vec<(Vec<u8>, V
         "RemoveMember" => both(&|ids| {
             let (space_id, account_id) = (ids.space.clone(), ids.member.clone());
             encode(&RemoveMemberRequest { space_id, account_id, ..Default::default() })
+        }),
+        "SetMemberRole" => both(&|ids| {
+            let (space_id, account_id) = (ids.space.clone(), ids.member.clone());
+            let role = Role::Admin.into();
+            encode(&SetMemberRoleRequest { space_id, account_id, role, ..Default::default() })
         }),
         "CreateInvite" => {
             both(&|ids| encode(&CreateInviteRequest { space_id: ids.space.clone(), ..Default::default() }))

@@ -137,8 +137,12 @@ async fn special_person(server: &Server) -> Person {
 
 /// A space with a channel and messages both ways.
 async fn talk(bob: &Person, alice: &Person) -> Talk {
-    let request =
-        CreateSpaceRequest { name: SPACE.into(), description: DESCRIPTION.into(), request_id: request_id() };
+    let request = CreateSpaceRequest {
+        name: SPACE.into(),
+        description: DESCRIPTION.into(),
+        request_id: request_id(),
+        ..Default::default()
+    };
     let space = bob.spaces().create_space(request).await.expect("a space").into_inner().space_id;
     let channel = CreateChannelRequest {
         space_id: space.clone(),

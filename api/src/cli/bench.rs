@@ -8,6 +8,7 @@ mod latency;
 mod memory;
 mod pair;
 mod report;
+mod resume;
 mod throughput;
 
 use super::{
@@ -30,6 +31,9 @@ pub struct Bench {
     /// Messages sent at the same time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     in_flight: u32,
+    /// Accounts of the resume measurement
+    #[arg(long, value_name = "K", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    accounts: u32,
     /// Accounts of the memory measurement
     #[arg(long, value_name = "K", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     sessions: u32,
@@ -42,10 +46,12 @@ enum Part {
     Throughput,
     /// From the call to the receiver's event, at 50 messages a second
     Latency,
-    /// Adding a member to a group of 100
+    /// Adding a member to a group of 100, and entering eight commits of another branch
     Engine,
     /// Memory of an idle account
     Memory,
+    /// Many accounts: until all are back after a restart, and what they take at rest
+    Resume,
 }
 
 /// Measures and prints the table.
@@ -81,6 +87,11 @@ async fn measure(out: Output, args: Bench) -> Result<Report, Failure> {
     if wanted(Part::Memory) {
         out.note(&format!("memory: {} idle accounts; this takes four minutes ...", args.sessions));
         report.rows.extend(memory::measure(args.sessions).await?);
+    }
+    if wanted(Part::Resume) {
+        let note = "accounts are made, killed and brought back; a quarter of an hour for 1,000 ...";
+        out.note(&format!("resume: {} {note}", args.accounts));
+        report.rows.extend(resume::measure(args.accounts).await?);
     }
     Ok(report)
 }

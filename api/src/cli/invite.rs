@@ -27,6 +27,9 @@ pub struct Invite {
     /// How long it can be used, such as 30m, 12h or 7d
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration)]
     expires: Duration,
+    /// The role they get
+    #[arg(long, value_name = "ROLE", default_value = "member", value_parser = ["admin", "moderator", "member"])]
+    role: String,
 }
 
 /// Arguments of `space join`.
@@ -57,12 +60,20 @@ pub(super) async fn create(client: &Client, out: Output, args: Invite) -> Result
         space_id: resolve::space(client, &args.space).await?,
         max_uses: args.uses,
         expires_in: Some(expires_in),
-        role: api::Role::Member.into(),
+        role: granted(&args.role).into(),
         request_id: Uuid::new_v4().to_string(),
     };
     let call = || async { client.spaces().create_invite(request.clone()).await };
     let invite = client.call(CALL_DEADLINE, call).await?;
     out.show(|| invite.to_json(), || described(&invite))
+}
+
+fn granted(role: &str) -> api::Role {
+    match role {
+        "admin" => api::Role::Admin,
+        "moderator" => api::Role::Moderator,
+        _ => api::Role::Member,
+    }
 }
 
 fn described(invite: &api::Invite) -> String {

@@ -29,6 +29,11 @@ fn time(stamp: Option<&Timestamp>) -> Value {
         .map_or(Value::Null, |at| humantime::format_rfc3339_millis(at).to_string().into())
 }
 
+fn milliseconds(span: Option<&prost_types::Duration>) -> Value {
+    let span = span.and_then(|span| std::time::Duration::try_from(*span).ok());
+    span.and_then(|span| u64::try_from(span.as_millis()).ok()).map_or(Value::Null, Value::from)
+}
+
 impl ToJson for api::Space {
     fn to_json(&self) -> Value {
         json!({
@@ -40,6 +45,7 @@ impl ToJson for api::Space {
             "member_count": self.member_count,
             "created_at": time(self.created_at.as_ref()),
             "group": optional(self.group.as_ref()),
+            "send_timing": self.send_timing().as_str_name(),
         })
     }
 }
@@ -52,6 +58,13 @@ impl ToJson for api::GroupState {
             "check": self.check,
             "health": self.health().as_str_name(),
             "health_detail": self.health_detail,
+            "head": self.head,
+            "retained_epochs": self.retained_epochs,
+            "oldest_retained_age_ms": milliseconds(self.oldest_retained_age.as_ref()),
+            "members_behind": self.members_behind,
+            "waiting_changes": self.waiting_changes,
+            "repair_in_progress": self.repair_in_progress,
+            "summary": self.summary,
         })
     }
 }
@@ -202,8 +215,9 @@ fn event_kind(kind: &api::event::Kind) -> (&'static str, Value) {
         }
         Kind::PeerChanged(e) => ("peer_changed", json!({"peer": optional(e.peer.as_ref())})),
         Kind::GroupHealth(e) => {
-            let health = e.health().as_str_name();
-            ("group_health", json!({"space_id": e.space_id, "health": health, "detail": e.detail}))
+            let (health, group) = (e.health().as_str_name(), optional(e.group.as_ref()));
+            let told = json!({"space_id": e.space_id, "health": health, "detail": e.detail, "group": group});
+            ("group_health", told)
         }
         Kind::FeedReset(e) => ("feed_reset", json!({"oldest_seq": e.oldest_seq})),
         Kind::CaughtUp(e) => ("caught_up", json!({"seq": e.seq})),

@@ -36,7 +36,17 @@ pub(super) struct LocalServer {
     // Before the directory, which must outlive the process.
     child: Child,
     address: SocketAddr,
+    unlock: Unlock,
     directory: TempDir,
+}
+
+/// How its accounts come back when it starts again.
+#[derive(Debug, Clone, Copy)]
+enum Unlock {
+    /// With the next call of each.
+    ByCall,
+    /// All by themselves.
+    ByKeyFile,
 }
 
 impl LocalServer {
@@ -45,12 +55,24 @@ impl LocalServer {
     /// # Errors
     /// When it does not start; with the end of its log.
     pub(super) async fn start(name: &str) -> Result<Self, Failure> {
+        Self::start_as(name, Unlock::ByCall).await
+    }
+
+    /// The same with an unlock key, so that accounts come back without a call.
+    ///
+    /// # Errors
+    /// When it does not start; with the end of its log.
+    pub(super) async fn start_with_unlock_key(name: &str) -> Result<Self, Failure> {
+        Self::start_as(name, Unlock::ByKeyFile).await
+    }
+
+    async fn start_as(name: &str, unlock: Unlock) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new()
             .prefix("spacepanda-")
             .tempdir()
             .map_err(|error| fault(name, &format!("no temporary directory: {error}")))?;
-        let (child, address) = launch(name, &directory, ANY_PORT).await?;
-        Ok(Self { name: name.to_owned(), child, address, directory })
+        let (child, address) = launch(name, &directory, ANY_PORT, unlock, START_DEADLINE).await?;
+        Ok(Self { name: name.to_owned(), child, address, unlock, directory })
     }
 
     /// The URL of its API.
@@ -76,11 +98,24 @@ impl LocalServer {
     /// # Errors
     /// When it does not start; with the end of its log.
     pub(super) async fn restart(&mut self) -> Result<(), Failure> {
+        self.restart_within(START_DEADLINE).await
+    }
+
+    /// The same, for a server that has much to do before it listens.
+    ///
+    /// # Errors
+    /// When it does not start; with the end of its log.
+    pub(super) async fn restart_within(&mut self, deadline: Duration) -> Result<(), Failure> {
         let listen = self.address.to_string();
-        let (child, address) = launch(&self.name, &self.directory, &listen).await?;
+        let (child, address) = launch(&self.name, &self.directory, &listen, self.unlock, deadline).await?;
         self.child = child;
         self.address = address;
         Ok(())
+    }
+
+    /// How many lines of its log hold this text.
+    pub(super) fn logged(&self, text: &str) -> usize {
+        log(&self.directory).lines().filter(|line| line.contains(text)).count()
     }
 }
 
@@ -95,12 +130,18 @@ impl Drop for LocalServer {
     }
 }
 
-async fn launch(name: &str, directory: &TempDir, listen: &str) -> Result<(Child, SocketAddr), Failure> {
+async fn launch(
+    name: &str,
+    directory: &TempDir,
+    listen: &str,
+    unlock: Unlock,
+    deadline: Duration,
+) -> Result<(Child, SocketAddr), Failure> {
     let mut child =
-        spawn(directory, listen).map_err(|error| fault(name, &format!("did not start: {error}")))?;
+        spawn(directory, listen, unlock).map_err(|error| fault(name, &format!("did not start: {error}")))?;
     let output = child.stdout.take().ok_or_else(|| fault(name, "has no output"))?;
     let mut lines = BufReader::new(output).lines();
-    match tokio::time::timeout(START_DEADLINE, address(&mut lines)).await {
+    match tokio::time::timeout(deadline, address(&mut lines)).await {
         Ok(Some(address)) => {
             // A full pipe would stop the server.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
@@ -111,7 +152,7 @@ async fn launch(name: &str, directory: &TempDir, listen: &str) -> Result<(Child,
     }
 }
 
-fn spawn(directory: &TempDir, listen: &str) -> io::Result<Child> {
+fn spawn(directory: &TempDir, listen: &str, unlock: Unlock) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(directory.path().join("log"))?;
     let mut command = Command::new(std::env::current_exe()?);
     // The user's own settings are for the user's own server.
@@ -120,8 +161,11 @@ fn spawn(directory: &TempDir, listen: &str) -> io::Result<Child> {
             command.env_remove(name);
         }
     }
+    command.arg("serve");
+    if let Unlock::ByKeyFile = unlock {
+        command.arg("--unlock-key-file").arg(directory.path().join("unlock.key"));
+    }
     command
-        .arg("serve")
         .arg("--data-dir")
         .arg(directory.path().join("data"))
         .args(["--listen", listen, "--peer-listen", "/ip4/127.0.0.1/tcp/0"])
@@ -148,9 +192,13 @@ fn parse_ready(line: &str) -> Option<SocketAddr> {
     word.trim_end_matches(['.', ',', '/']).parse().ok()
 }
 
-fn log_end(directory: &TempDir) -> String {
+fn log(directory: &TempDir) -> String {
     let log = fs::read(directory.path().join("log")).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log).into_owned();
+    String::from_utf8_lossy(&log).into_owned()
+}
+
+fn log_end(directory: &TempDir) -> String {
+    let log = log(directory);
     let lines: Vec<&str> = log.lines().collect();
     lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default().join("\n")
 }

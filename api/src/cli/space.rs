@@ -1,13 +1,13 @@
 //! Spaces: create, list, show, members, remove, leave. Invites and joining are in `invite`.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use spacepanda_proto::api::v1::{self as api, GroupHealth, Presence, Role};
+use spacepanda_proto::api::v1::{self as api, GroupHealth, Presence, Role, SendTiming};
 use uuid::Uuid;
 
 use super::{
-    connect::{CALL_DEADLINE, Client},
+    connect::{CALL_DEADLINE, Client, SLOW_CALL_DEADLINE},
     failure::{Failure, Outcome},
     invite::{self, Invite, Join},
     json::{self, ToJson as _},
@@ -26,10 +26,16 @@ pub enum SpaceCommand {
         /// What it is about
         #[arg(long, default_value = "")]
         description: String,
+        /// How long what you write there waits before it leaves
+        #[arg(long, value_name = "TIMING", default_value = "balanced")]
+        timing: Timing,
     },
+    /// Change a space's name or description, or how long what you write there waits before it leaves
+    Update(Update),
     /// List the spaces you are in
     List,
     /// Show one space and the state of its group
+    #[command(visible_alias = "status")]
     Show {
         /// The space: its name, id, or the start of its id
         space: String,
@@ -56,11 +62,82 @@ pub enum SpaceCommand {
         /// The member: their name, account id, or the start of it
         account: String,
     },
+    /// Give a member another role
+    Role {
+        /// The space: its name, id, or the start of its id
+        space: String,
+        /// The member: their name, account id, or the start of it
+        account: String,
+        /// owner, admin, moderator or member
+        role: RoleName,
+    },
     /// Leave a space
     Leave {
         /// The space: its name, id, or the start of its id
         space: String,
     },
+}
+
+/// A role, as people type it.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum RoleName {
+    /// Everything
+    Owner,
+    /// Everything but what concerns owners
+    Admin,
+    /// Removes plain members
+    Moderator,
+    /// Reads and writes
+    Member,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Owner => Self::Owner,
+            RoleName::Admin => Self::Admin,
+            RoleName::Moderator => Self::Moderator,
+            RoleName::Member => Self::Member,
+        }
+    }
+}
+
+/// How long what one writes waits before it leaves, as people type it.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Timing {
+    /// Not at all
+    Fast,
+    /// A quarter of a second on average, at most 2 s
+    Balanced,
+    /// Five seconds on average, at most 30 s
+    Strict,
+}
+
+impl From<Timing> for SendTiming {
+    fn from(timing: Timing) -> Self {
+        match timing {
+            Timing::Fast => Self::Fast,
+            Timing::Balanced => Self::Balanced,
+            Timing::Strict => Self::Strict,
+        }
+    }
+}
+
+/// Arguments of `space update`.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = true, args = ["name", "description", "timing"])]
+pub struct Update {
+    /// The space: its name, id, or the start of its id
+    space: String,
+    /// Another name, for everyone
+    #[arg(long)]
+    name: Option<String>,
+    /// Another description, for everyone
+    #[arg(long)]
+    description: Option<String>,
+    /// How long what you write there waits before it leaves
+    #[arg(long, value_name = "TIMING")]
+    timing: Option<Timing>,
 }
 
 /// Runs a command about spaces.
@@ -69,7 +146,10 @@ pub enum SpaceCommand {
 /// When the server refuses, or cannot be reached.
 pub(super) async fn run(client: &Client, out: Output, command: SpaceCommand) -> Result<Outcome, Failure> {
     match command {
-        SpaceCommand::Create { name, description } => create(client, out, name, description).await?,
+        SpaceCommand::Create { name, description, timing } => {
+            create(client, out, (name, description, timing)).await?;
+        }
+        SpaceCommand::Update(args) => update(client, out, args).await?,
         SpaceCommand::List => list(client, out).await?,
         SpaceCommand::Show { space } => show(client, out, &space).await?,
         SpaceCommand::Invite(args) => invite::create(client, out, args).await?,
@@ -77,13 +157,25 @@ pub(super) async fn run(client: &Client, out: Output, command: SpaceCommand) -> 
         SpaceCommand::Join(args) => return invite::join(client, out, args).await,
         SpaceCommand::Members { space } => members(client, out, &space).await?,
         SpaceCommand::Remove { space, account } => remove(client, out, &space, &account).await?,
+        SpaceCommand::Role { space, account, role } => {
+            set_role(client, out, &space, &account, role).await?;
+        }
         SpaceCommand::Leave { space } => leave(client, out, &space).await?,
     }
     Ok(Outcome::Done)
 }
 
-async fn create(client: &Client, out: Output, name: String, description: String) -> Result<(), Failure> {
-    let request = api::CreateSpaceRequest { name, description, request_id: Uuid::new_v4().to_string() };
+async fn create(
+    client: &Client,
+    out: Output,
+    (name, description, timing): (String, String, Timing),
+) -> Result<(), Failure> {
+    let request = api::CreateSpaceRequest {
+        name,
+        description,
+        send_timing: SendTiming::from(timing).into(),
+        request_id: Uuid::new_v4().to_string(),
+    };
     let call = || async { client.spaces().create_space(request.clone()).await };
     let space = client.call(CALL_DEADLINE, call).await?;
     out.show(
@@ -98,6 +190,19 @@ async fn create(client: &Client, out: Output, name: String, description: String)
             )
         },
     )
+}
+
+async fn update(client: &Client, out: Output, args: Update) -> Result<(), Failure> {
+    let request = api::UpdateSpaceRequest {
+        space_id: resolve::space(client, &args.space).await?,
+        name: args.name,
+        description: args.description,
+        send_timing: args.timing.map_or(SendTiming::Unspecified, SendTiming::from).into(),
+        request_id: Uuid::new_v4().to_string(),
+    };
+    let call = || async { client.spaces().update_space(request.clone()).await };
+    let space = client.call(CALL_DEADLINE, call).await?;
+    out.show(|| space.to_json(), || details(&space))
 }
 
 async fn list(client: &Client, out: Output) -> Result<(), Failure> {
@@ -134,11 +239,42 @@ async fn remove(client: &Client, out: Output, space: &str, account: &str) -> Res
         request_id: Uuid::new_v4().to_string(),
     };
     let call = || async { client.spaces().remove_member(request.clone()).await };
-    client.call(CALL_DEADLINE, call).await?;
+    client.call(SLOW_CALL_DEADLINE, call).await?;
     out.show(
         || json!({"space_id": space_id, "account_id": account_id, "removed": true}),
         || format!("Removed {}.", short(&account_id)),
     )
+}
+
+async fn set_role(
+    client: &Client,
+    out: Output,
+    space: &str,
+    account: &str,
+    to: RoleName,
+) -> Result<(), Failure> {
+    let space_id = resolve::space(client, space).await?;
+    let request = api::SetMemberRoleRequest {
+        account_id: resolve::member(client, &space_id, account).await?,
+        space_id,
+        role: Role::from(to).into(),
+        request_id: Uuid::new_v4().to_string(),
+    };
+    let call = || async { client.spaces().set_member_role(request.clone()).await };
+    let member = client.call(SLOW_CALL_DEADLINE, call).await?;
+    out.show(|| member.to_json(), || role_set(&member, to.into()))
+}
+
+fn role_set(member: &api::Member, wanted: Role) -> String {
+    let name = bold(&printable_line(&member.display_name));
+    if member.role() == wanted {
+        format!("{name} is {} now.", role(wanted))
+    } else {
+        format!(
+            "{name} is {} still; the change completes by itself unless another one came first.",
+            role(member.role())
+        )
+    }
 }
 
 async fn leave(client: &Client, out: Output, space: &str) -> Result<(), Failure> {
@@ -155,7 +291,7 @@ pub(super) fn as_table(spaces: &[api::Space]) -> String {
         return "No spaces yet; `spacepanda space create NAME` makes one, `space join LINK` enters one."
             .to_owned();
     }
-    let mut rows = table(&["SPACE", "ID", "ROLE", "MEMBERS", "EPOCH", "GROUP"]);
+    let mut rows = table(&["SPACE", "ID", "ROLE", "MEMBERS", "BEHIND", "EPOCH", "HEAD", "KEPT", "GROUP"]);
     for space in spaces {
         let group = space.group.clone().unwrap_or_default();
         rows.add_row([
@@ -163,8 +299,11 @@ pub(super) fn as_table(spaces: &[api::Space]) -> String {
             short(&space.space_id),
             role(space.my_role()).to_owned(),
             space.member_count.to_string(),
+            group.members_behind.to_string(),
             group.epoch.to_string(),
-            health(group.health()).to_owned(),
+            printable_line(&group.head),
+            group.retained_epochs.to_string(),
+            standing(&group),
         ]);
     }
     rows.to_string()
@@ -178,11 +317,33 @@ fn details(space: &api::Space) -> String {
     }
     lines.push(format!("members  {}, you are {}", space.member_count, role(space.my_role())));
     lines.push(format!("created  {}", ago(space.created_at.as_ref(), SystemTime::now())));
-    lines.push(format!("group    epoch {}, check {}, {}", group.epoch, group.check, health(group.health())));
-    if !group.health_detail.is_empty() {
-        lines.push(format!("         {}", printable_line(&group.health_detail)));
-    }
+    lines.push(format!("timing   {}", timing(space.send_timing())));
+    let (head, check) = (printable_line(&group.head), printable_line(&group.check));
+    lines.push(format!("group    epoch {}, head {head}, check {check}, {}", group.epoch, standing(&group)));
+    lines.push(format!("         {}", printable_line(&group.summary)));
+    lines.push(format!("behind   {} members", group.members_behind));
+    lines.push(format!("keys     of {} epochs, the oldest {} old", group.retained_epochs, oldest(&group)));
     lines.join("\n")
+}
+
+fn timing(timing: SendTiming) -> &'static str {
+    match timing {
+        SendTiming::Unspecified => "-",
+        SendTiming::Fast => "fast: what you write leaves at once",
+        SendTiming::Balanced => "balanced: what you write leaves within 2 s",
+        SendTiming::Strict => "strict: what you write leaves within 30 s",
+    }
+}
+
+fn standing(group: &api::GroupState) -> String {
+    let repair =
+        if group.repair_in_progress && group.health() != GroupHealth::Resyncing { ", repairing" } else { "" };
+    format!("{}{repair}", health(group.health()))
+}
+
+fn oldest(group: &api::GroupState) -> String {
+    let age = group.oldest_retained_age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
+    humantime::format_duration(Duration::from_secs(age.as_secs())).to_string()
 }
 
 fn members_table(members: &[api::Member]) -> String {
@@ -238,7 +399,12 @@ mod tests {
             epoch: 4,
             check: "0011223344556677".into(),
             health: GroupHealth::Forked.into(),
-            health_detail: "a commit was set aside".into(),
+            head: "aabbccdd".into(),
+            members_behind: 2,
+            retained_epochs: 3,
+            oldest_retained_age: Some(prost_types::Duration { seconds: 3_720, nanos: 5 }),
+            repair_in_progress: true,
+            summary: "A commit was set aside.".into(),
             ..Default::default()
         };
         api::Space {
@@ -252,10 +418,18 @@ mod tests {
     }
 
     #[test]
+    fn a_role_that_is_not_set_yet_is_said_so() {
+        let member = api::Member { role: Role::Admin.into(), ..Default::default() };
+        assert!(role_set(&member, Role::Admin).contains("is admin now"));
+        assert!(role_set(&member, Role::Moderator).contains("is admin still"));
+    }
+
+    #[test]
     fn a_space_shows_its_check_and_what_is_wrong() {
         let text = details(&space());
-        assert!(text.contains("epoch 4, check 0011223344556677, FORKED"));
-        assert!(text.contains("a commit was set aside"));
+        assert!(text.contains("epoch 4, head aabbccdd, check 0011223344556677, FORKED, repairing"), "{text}");
+        assert!(text.contains("A commit was set aside."));
+        assert!(text.contains("of 3 epochs, the oldest 1h 2m old"), "{text}");
         assert!(as_table(&[space()]).contains("a0eebc99"));
         assert!(as_table(&[]).contains("space create"));
     }

@@ -130,7 +130,8 @@ fn asked_to_wait(status: &Status) -> Option<Duration> {
     retry.retry_delay.map(|delay| delay.max(LOOK_AGAIN))
 }
 
-/// The owner creates a space and invites; the guests join by link; all hold the same group state.
+/// The owner creates a space and invites; the guests join by link; all hold the same group state, and what
+/// they write leaves at once.
 ///
 /// # Errors
 /// When a step is refused, or does not complete.
@@ -138,6 +139,7 @@ pub(super) async fn found_space(owner: &Resident, guests: &[&Resident], name: &s
     let request = api::CreateSpaceRequest {
         name: name.to_owned(),
         description: String::new(),
+        send_timing: api::SendTiming::Fast.into(),
         request_id: Uuid::new_v4().to_string(),
     };
     let call = || async { owner.client.spaces().create_space(request.clone()).await };
@@ -170,7 +172,14 @@ async fn join(guest: &Resident, space_id: &str, link: &str) -> Result<(), Failur
     let call = || async { guest.client.spaces().join_space(request.clone()).await };
     guest.client.call(SLOW_CALL_DEADLINE, call).await?;
     let what = format!("{} is in the space", guest.name);
-    eventually(&what, || async { space::get(&guest.client, space_id.to_owned()).await.ok() }).await.map(drop)
+    eventually(&what, || async { space::get(&guest.client, space_id.to_owned()).await.ok() }).await?;
+    let request = api::UpdateSpaceRequest {
+        space_id: space_id.to_owned(),
+        send_timing: api::SendTiming::Fast.into(),
+        ..Default::default()
+    };
+    let call = || async { guest.client.spaces().update_space(request.clone()).await };
+    guest.client.call(CALL_DEADLINE, call).await.map(drop)
 }
 
 async fn knows(person: &Resident, room: &Room) -> Result<(), Failure> {

@@ -9,8 +9,8 @@ use crate::{
     wire::{
         FromWire as _, IntoWire as _, page,
         space::{
-            CreateChannel, CreateInvite, CreateSpace, JoinSpace, LeaveSpace, RemoveMember, invite_id,
-            space_id,
+            CreateChannel, CreateInvite, CreateSpace, JoinSpace, LeaveSpace, RemoveMember, SetMemberRole,
+            UpdateSpace, invite_id, space_id,
         },
     },
 };
@@ -21,7 +21,7 @@ impl SpaceService for Api {
         let session = self.session(&request).await?;
         let asked = CreateSpace::from_wire(request.into_inner())?;
         let space = session
-            .create_space(asked.request, &asked.name, &asked.description)
+            .create_space(asked.request, &asked.name, &asked.description, asked.timing)
             .await
             .map_err(Refusal::from)?;
         Ok(Response::new(space.into_wire()))
@@ -45,6 +45,14 @@ impl SpaceService for Api {
             page::cut(spaces, asked.page_size, &asked.page_token, |space| space.id.to_string())?;
         let spaces = spaces.into_iter().map(|space| space.into_wire()).collect();
         Ok(Response::new(wire::ListSpacesResponse { spaces, next_page_token }))
+    }
+
+    async fn update_space(&self, request: Request<wire::UpdateSpaceRequest>) -> Answer<wire::Space> {
+        let session = self.session(&request).await?;
+        let asked = UpdateSpace::from_wire(request.into_inner())?;
+        let space =
+            session.update_space(asked.request, asked.space, asked.changes).await.map_err(Refusal::from)?;
+        Ok(Response::new(space.into_wire()))
     }
 
     async fn leave_space(
@@ -103,13 +111,21 @@ impl SpaceService for Api {
         Ok(Response::new(wire::RemoveMemberResponse {}))
     }
 
+    async fn set_member_role(&self, request: Request<wire::SetMemberRoleRequest>) -> Answer<wire::Member> {
+        let session = self.session(&request).await?;
+        let asked = SetMemberRole::from_wire(request.into_inner())?;
+        let member = session
+            .set_member_role(asked.request, asked.space, asked.account, asked.role)
+            .await
+            .map_err(Refusal::from)?;
+        Ok(Response::new(member.into_wire()))
+    }
+
     async fn create_invite(&self, request: Request<wire::CreateInviteRequest>) -> Answer<wire::Invite> {
         let session = self.session(&request).await?;
         let asked = CreateInvite::from_wire(request.into_inner())?;
-        let invite = session
-            .create_invite(asked.request, asked.space, asked.max_uses, asked.expires_in)
-            .await
-            .map_err(Refusal::from)?;
+        let invite =
+            session.create_invite(asked.request, asked.space, asked.terms).await.map_err(Refusal::from)?;
         Ok(Response::new(invite.into_wire()))
     }
 

@@ -74,11 +74,14 @@ impl IntoWire for Change {
                 })
             }
             Self::PeerChanged(peer) => Kind::PeerChanged(wire::PeerChanged { peer: Some(peer.into_wire()) }),
-            Self::GroupHealth { space, health, detail } => Kind::GroupHealth(wire::GroupHealthChanged {
-                space_id: space.to_string(),
-                health: health.into_wire().into(),
-                detail,
-            }),
+            Self::GroupHealth { space, health, detail, group } => {
+                Kind::GroupHealth(wire::GroupHealthChanged {
+                    space_id: space.to_string(),
+                    health: health.into_wire().into(),
+                    detail,
+                    group: group.map(|group| group.into_wire()),
+                })
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spacepanda_core::{
     id::{AccountId, GroupId, InviteId},
-    model::{Channel, GroupHealth, GroupStatus, Invite, Join, Member, Role, Space},
+    model::{Channel, Invite, InviteTerms, Join, Member, Role, SendTiming, Space, SpaceChanges},
 };
 use spacepanda_proto::api::v1 as wire;
 use uuid::Uuid;
@@ -25,6 +25,15 @@ pub(crate) struct CreateSpace {
     pub(crate) request: Option<Uuid>,
     pub(crate) name: String,
     pub(crate) description: String,
+    pub(crate) timing: SendTiming,
+}
+
+/// A checked UpdateSpace.
+#[derive(Debug)]
+pub(crate) struct UpdateSpace {
+    pub(crate) request: Option<Uuid>,
+    pub(crate) space: GroupId,
+    pub(crate) changes: SpaceChanges,
 }
 
 /// A checked LeaveSpace.
@@ -51,13 +60,21 @@ pub(crate) struct RemoveMember {
     pub(crate) account: AccountId,
 }
 
+/// A checked SetMemberRole.
+#[derive(Debug)]
+pub(crate) struct SetMemberRole {
+    pub(crate) request: Option<Uuid>,
+    pub(crate) space: GroupId,
+    pub(crate) account: AccountId,
+    pub(crate) role: Role,
+}
+
 /// A checked CreateInvite.
 #[derive(Debug)]
 pub(crate) struct CreateInvite {
     pub(crate) request: Option<Uuid>,
     pub(crate) space: GroupId,
-    pub(crate) max_uses: u32,
-    pub(crate) expires_in: Duration,
+    pub(crate) terms: InviteTerms,
 }
 
 /// A checked JoinSpace.
@@ -77,12 +94,48 @@ pub(crate) fn invite_id(text: &str) -> Result<InviteId, Refusal> {
     field::uuid("invite_id", text).map(InviteId::from)
 }
 
+/// Checks `role`; `None` where none is named.
+fn role(number: i32) -> Result<Option<Role>, Refusal> {
+    match wire::Role::try_from(number) {
+        Ok(wire::Role::Unspecified) => Ok(None),
+        Ok(wire::Role::Owner) => Ok(Some(Role::Owner)),
+        Ok(wire::Role::Admin) => Ok(Some(Role::Admin)),
+        Ok(wire::Role::Moderator) => Ok(Some(Role::Moderator)),
+        Ok(wire::Role::Member) => Ok(Some(Role::Member)),
+        Err(_) => Err(Refusal::field("role", "is not one that exists")),
+    }
+}
+
+/// Checks `send_timing`; `None` where none is named.
+fn timing(number: i32) -> Result<Option<SendTiming>, Refusal> {
+    match wire::SendTiming::try_from(number) {
+        Ok(wire::SendTiming::Unspecified) => Ok(None),
+        Ok(wire::SendTiming::Fast) => Ok(Some(SendTiming::Fast)),
+        Ok(wire::SendTiming::Balanced) => Ok(Some(SendTiming::Balanced)),
+        Ok(wire::SendTiming::Strict) => Ok(Some(SendTiming::Strict)),
+        Err(_) => Err(Refusal::field("send_timing", "is not one that exists")),
+    }
+}
+
 impl FromWire<wire::CreateSpaceRequest> for CreateSpace {
     fn from_wire(wire: wire::CreateSpaceRequest) -> Result<Self, Refusal> {
         Ok(Self {
             request: field::request_id(&wire.request_id)?,
             name: field::name("name", &wire.name)?,
             description: field::description("description", wire.description)?,
+            timing: timing(wire.send_timing)?.unwrap_or_default(),
+        })
+    }
+}
+
+impl FromWire<wire::UpdateSpaceRequest> for UpdateSpace {
+    fn from_wire(wire: wire::UpdateSpaceRequest) -> Result<Self, Refusal> {
+        let name = wire.name.map(|name| field::name("name", &name)).transpose()?;
+        let description = wire.description.map(|text| field::description("description", text)).transpose()?;
+        Ok(Self {
+            request: field::request_id(&wire.request_id)?,
+            space: space_id(&wire.space_id)?,
+            changes: SpaceChanges { name, description, send_timing: timing(wire.send_timing)? },
         })
     }
 }
@@ -119,12 +172,24 @@ impl FromWire<wire::RemoveMemberRequest> for RemoveMember {
     }
 }
 
+impl FromWire<wire::SetMemberRoleRequest> for SetMemberRole {
+    fn from_wire(wire: wire::SetMemberRoleRequest) -> Result<Self, Refusal> {
+        Ok(Self {
+            request: field::request_id(&wire.request_id)?,
+            space: space_id(&wire.space_id)?,
+            account: field::account("account_id", &wire.account_id)?,
+            role: role(wire.role)?.ok_or_else(|| Refusal::field("role", "is missing"))?,
+        })
+    }
+}
+
 impl FromWire<wire::CreateInviteRequest> for CreateInvite {
     fn from_wire(wire: wire::CreateInviteRequest) -> Result<Self, Refusal> {
-        match wire::Role::try_from(wire.role) {
-            Ok(wire::Role::Unspecified | wire::Role::Member) => {}
-            _ => return Err(Refusal::field("role", "can only be MEMBER")),
-        }
+        let role = match role(wire.role)? {
+            None => Role::Member,
+            Some(Role::Owner) => return Err(Refusal::field("role", "cannot be OWNER")),
+            Some(role) => role,
+        };
         let max_uses = match wire.max_uses {
             0 => 1,
             uses @ 1..=MAX_USES => uses,
@@ -134,8 +199,11 @@ impl FromWire<wire::CreateInviteRequest> for CreateInvite {
         Ok(Self {
             request: field::request_id(&wire.request_id)?,
             space: space_id(&wire.space_id)?,
-            max_uses,
-            expires_in: field::span("expires_in", wire.expires_in, DAY * 7, bounds)?,
+            terms: InviteTerms {
+                max_uses,
+                expires_in: field::span("expires_in", wire.expires_in, DAY * 7, bounds)?,
+                role,
+            },
         })
     }
 }
@@ -162,30 +230,14 @@ impl IntoWire for Role {
     }
 }
 
-impl IntoWire for GroupHealth {
-    type Wire = wire::GroupHealth;
+impl IntoWire for SendTiming {
+    type Wire = wire::SendTiming;
 
-    fn into_wire(self) -> wire::GroupHealth {
+    fn into_wire(self) -> wire::SendTiming {
         match self {
-            Self::Ok => wire::GroupHealth::Ok,
-            Self::Forked => wire::GroupHealth::Forked,
-            Self::Stalled => wire::GroupHealth::Stalled,
-            Self::Resyncing => wire::GroupHealth::Resyncing,
-            Self::Removed => wire::GroupHealth::Removed,
-        }
-    }
-}
-
-impl IntoWire for GroupStatus {
-    type Wire = wire::GroupState;
-
-    fn into_wire(self) -> wire::GroupState {
-        wire::GroupState {
-            epoch: self.epoch,
-            state_id: self.state_id.to_string(),
-            check: hex::encode(self.check),
-            health: self.health.into_wire().into(),
-            health_detail: self.health_detail,
+            Self::Fast => wire::SendTiming::Fast,
+            Self::Balanced => wire::SendTiming::Balanced,
+            Self::Strict => wire::SendTiming::Strict,
         }
     }
 }
@@ -203,6 +255,7 @@ impl IntoWire for Space {
             member_count: self.member_count,
             created_at: Some(self.created_at.into()),
             group: Some(self.group.into_wire()),
+            send_timing: self.send_timing.into_wire().into(),
         }
     }
 }
@@ -286,10 +339,12 @@ mod tests {
     #[test]
     fn an_invite_has_defaults_and_bounds() {
         let checked = CreateInvite::from_wire(invite()).unwrap();
-        assert_eq!((checked.max_uses, checked.expires_in), (1, DAY * 7));
+        assert_eq!(checked.terms, InviteTerms { max_uses: 1, expires_in: DAY * 7, role: Role::Member });
         assert_eq!(checked.space.to_string(), ID);
 
         let days = |days: i64| Some(prost_types::Duration { seconds: days * 86_400, nanos: 0 });
+        let admin = wire::CreateInviteRequest { role: wire::Role::Admin.into(), ..invite() };
+        assert_eq!(CreateInvite::from_wire(admin).unwrap().terms.role, Role::Admin);
         for (name, change) in [
             ("max_uses", wire::CreateInviteRequest { max_uses: 1001, ..invite() }),
             ("expires_in", wire::CreateInviteRequest { expires_in: days(91), ..invite() }),
@@ -325,9 +380,24 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(refused_field(CreateSpace::from_wire(space)), "description");
+        let update = wire::UpdateSpaceRequest { space_id: ID.into(), ..Default::default() };
+        let nothing = UpdateSpace::from_wire(update.clone()).unwrap();
+        assert_eq!(nothing.changes, SpaceChanges::default());
+        let nameless = wire::UpdateSpaceRequest { name: Some(String::new()), ..update.clone() };
+        assert_eq!(refused_field(UpdateSpace::from_wire(nameless)), "name");
+        let unknown = wire::UpdateSpaceRequest { send_timing: 4, ..update };
+        assert_eq!(refused_field(UpdateSpace::from_wire(unknown)), "send_timing");
         let remove =
             wire::RemoveMemberRequest { space_id: ID.into(), account_id: "me".into(), ..Default::default() };
         assert_eq!(refused_field(RemoveMember::from_wire(remove)), "account_id");
+        let set = wire::SetMemberRoleRequest {
+            space_id: ID.into(),
+            account_id: "ab".repeat(32),
+            ..Default::default()
+        };
+        assert_eq!(refused_field(SetMemberRole::from_wire(set.clone())), "role");
+        let set = wire::SetMemberRoleRequest { role: 9, ..set };
+        assert_eq!(refused_field(SetMemberRole::from_wire(set)), "role");
         assert_eq!(refused_field(LeaveSpace::from_wire(Default::default())), "space_id");
         assert_eq!(refused_field(JoinSpace::from_wire(Default::default())), "invite_link");
         assert_eq!(refused_field(invite_id("x")), "invite_id");

@@ -10,7 +10,7 @@ use super::{
     head::Learnt,
     health,
     intake::{Arrived, Taking},
-    misbehaviour::Offence,
+    misbehaviour::{Carrier, Offence},
 };
 use crate::{
     certificate::Certificate,
@@ -30,7 +30,7 @@ use crate::{
     store::{
         StoreError, WriteTx, commit,
         feed::Entry,
-        former, frame, message,
+        frame, message,
         mls::{self, TaggedState},
         outbox, peer, role_change, space,
     },
@@ -90,7 +90,6 @@ pub(crate) async fn end_membership(
     mls::set_standing(conn, gid, standing).await?;
     message::fail_unsent(conn, gid, reason, now).await?;
     outbox::drop_group(conn, gid).await?;
-    former::drop_own_frames(conn, gid).await?;
     mls::forget_secrets(conn, gid, now).await?;
     if !by_own_wish {
         tell(tx, &Entry::Member(gid, me, MemberChange::Removed), now).await?;
@@ -109,7 +108,7 @@ impl Network {
         slot: &mut Slot,
         taking: &Taking<'_>,
     ) -> Result<FrameOutcome, SlotError> {
-        let Taking { peer, opened, .. } = taking;
+        let Taking { carrier, opened, .. } = taking;
         let (gid, parent) = (slot.gid(), taking.state.sid);
         let commit = CommitId::of(&opened.body);
         let known = {
@@ -120,7 +119,7 @@ impl Network {
             return Ok(FrameOutcome::Duplicate);
         }
         if self.is_too_much(slot, parent, &opened.body).await? {
-            self.offend(peer, Offence::Flood);
+            self.blame(*carrier, Offence::Flood);
             return Ok(FrameOutcome::Rejected);
         }
         let state = slot.state(&self.vault, parent).await?;
@@ -133,7 +132,7 @@ impl Network {
                 if let Some(why) = unfollowed(&error) {
                     self.note_health(gid, GroupHealth::Stalled, why).await;
                 }
-                Ok(self.refuse_commit(peer, &error))
+                Ok(self.refuse_commit(*carrier, &error))
             }
         }
     }
@@ -193,7 +192,7 @@ impl Network {
         self.learn(slot, learnt, child, None).await
     }
 
-    fn refuse_commit(self: &Arc<Self>, peer: &PeerId, error: &CommitError) -> FrameOutcome {
+    fn refuse_commit(self: &Arc<Self>, carrier: Carrier<'_>, error: &CommitError) -> FrameOutcome {
         match error {
             CommitError::OwnCommit => FrameOutcome::Duplicate,
             // May be right for others, or here at another time.
@@ -202,7 +201,7 @@ impl Network {
                 FrameOutcome::Busy
             }
             CommitError::Unauthorised(_) | CommitError::Forbidden => {
-                self.offend(peer, Offence::UnauthorisedCommit);
+                self.blame(carrier, Offence::UnauthorisedCommit);
                 FrameOutcome::Rejected
             }
             CommitError::Malformed
@@ -210,7 +209,7 @@ impl Network {
             | CommitError::WrongEpoch
             | CommitError::Certificate
             | CommitError::Invalid => {
-                self.offend(peer, Offence::Signature);
+                self.blame(carrier, Offence::Signature);
                 FrameOutcome::Rejected
             }
         }
@@ -242,8 +241,8 @@ impl Network {
                 };
                 let id = frame.id();
                 let mut slot = self.groups.lock(gid).await;
-                if let Err(error) =
-                    self.take_frames(&mut slot, &carrier, vec![Arrived { state, bytes }]).await
+                let carrier = Carrier { peer: &carrier, asked: false };
+                if let Err(error) = self.take_frames(&mut slot, carrier, vec![Arrived { state, bytes }]).await
                 {
                     slot.forget();
                     tracing::warn!(%error, "a set-aside frame could not be taken");

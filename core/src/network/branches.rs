@@ -8,7 +8,7 @@ use std::{
 
 use spacepanda_proto::peer::v1::{PushSupports, PushSupportsReply, Support as WireSupport, peer_request};
 
-use super::{Network, Slot, SlotError, link::Outgoing, misbehaviour::Offence};
+use super::{Network, Slot, SlotError, link::Outgoing, misbehaviour::Offence, reconcile::Lack};
 use crate::{
     certificate::Certificate,
     dag::{Held, Node, Support},
@@ -47,24 +47,31 @@ impl Shown {
 
 impl Network {
     /// A peer seals in a state that is not known here: it is ahead, or on another branch. Of every group
-    /// that it is or was in it is shown the commits made in states that both may have been in.
-    pub(super) fn show_branches(self: &Arc<Self>, certificate: &Certificate) {
+    /// that it is or was in it is shown the commits made in states that both may have been in, and asked for
+    /// its own.
+    pub(super) fn show_branches(self: &Arc<Self>, certificate: &Certificate, env_tag: [u8; 16]) {
         let (network, certificate) = (Arc::clone(self), certificate.clone());
         self.spawn("branches", async move {
-            if let Err(error) = network.show_all_branches(&certificate).await {
+            if let Err(error) = network.show_all_branches(&certificate, env_tag).await {
                 tracing::warn!(%error, "branches could not be shown");
             }
         });
     }
 
-    async fn show_all_branches(self: &Arc<Self>, certificate: &Certificate) -> Result<(), SlotError> {
+    async fn show_all_branches(
+        self: &Arc<Self>,
+        certificate: &Certificate,
+        env_tag: [u8; 16],
+    ) -> Result<(), SlotError> {
         let Ok(peer) = PeerId::from_bytes(&certificate.peer_id) else { return Ok(()) };
         let groups = {
             let mut reader = self.vault.read().await?;
             peer::common_groups(reader.conn(), certificate).await?
         };
         for gid in groups {
-            if !self.branches.is_due(gid, &peer, Instant::now()) {
+            self.suspect(gid, &peer, Lack::State(env_tag));
+            // Where this device is now nobody else is any more.
+            if self.reconciling.is_catching_up(gid) || !self.branches.is_due(gid, &peer, Instant::now()) {
                 continue;
             }
             self.show(gid, &peer, certificate.device).await?;

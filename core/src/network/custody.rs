@@ -4,7 +4,7 @@ use super::Network;
 use crate::{
     clock::now_ms,
     id::FrameId,
-    store::{Notice, StoreError, feed, frame, message, outbox},
+    store::{Notice, StoreError, feed, message, outbox},
 };
 
 impl Network {
@@ -21,7 +21,6 @@ impl Network {
                     for id in frames {
                         message::in_custody(tx.conn(), id, now).await?;
                         outbox::frame_done(tx.conn(), id).await?;
-                        frame::stored_elsewhere(tx.conn(), id).await?;
                     }
                     let seq = feed::newest(tx.conn()).await?;
                     tx.notify(Notice::Feed(seq));

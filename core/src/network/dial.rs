@@ -128,10 +128,8 @@ impl Network {
 
     /// Dials those whose time has come; true as long as someone is missing.
     async fn dial_wanted(self: &Arc<Self>, limit: &Arc<Semaphore>) -> Result<bool, StoreError> {
-        let wanted = {
-            let mut reader = self.vault.read().await?;
-            peer::wanted(reader.conn(), self.keys.device_id()).await?
-        };
+        let own = self.keys.device_id();
+        let wanted = self.vault.peek(move |conn| Box::pin(peer::wanted(conn, own))).await?;
         let is_missing =
             |peer: &PeerId| peer != self.router.peer_id() && self.links.certificate(peer).is_none();
         let missing: HashSet<PeerId> = wanted.into_iter().filter(is_missing).collect();

@@ -5,17 +5,22 @@ use std::{
     time::Instant,
 };
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use spacepanda_proto::peer::v1::{Hello, RefusalReason, peer_request, peer_response};
 
 use super::{Network, misbehaviour::Offence, pump::refused, strangers};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
+    id::{DeviceId, GroupId},
     journal::tell,
     model::PeerState,
     router::PeerId,
     store::{StoreError, WriteTx, feed::Entry, outbox, peer},
 };
+
+/// Groups that are caught up in at the same time with one peer.
+const GROUPS_AT_ONCE: usize = 8;
 
 /// Why an introduction failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -147,20 +152,31 @@ impl Network {
             let letters = outbox::letters_for(conn, device).await?;
             (shared, letters, outbox::farewells_for(conn, device).await?)
         };
-        for gid in shared {
-            self.repairs.meet(gid, device);
-            self.tip_to(gid, peer).await;
-            self.push_unstored(gid, peer).await?;
-        }
         for (_, letter) in letters {
             self.deliver_letter(peer, letter).await;
         }
         for (gid, known, left) in farewells {
             self.say_farewell(peer, device, gid, known, left).await?;
         }
+        let groups = shared.into_iter().map(|gid| self.greet_in(gid, peer, device));
+        stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE).try_collect::<()>().await?;
         self.wake.outbox.notify_one();
         self.wake.join.notify_one();
         self.wake.commit.notify_one();
         Ok(())
+    }
+
+    /// Catches up in a group with a peer that has just come, and only then tells it how far that is: what is
+    /// fetched it need not send.
+    async fn greet_in(
+        self: &Arc<Self>,
+        gid: GroupId,
+        peer: &PeerId,
+        device: DeviceId,
+    ) -> Result<(), StoreError> {
+        self.repairs.meet(gid, device);
+        self.reconcile(gid, peer).await;
+        self.tip_to(gid, peer).await;
+        self.push_unstored(gid, peer).await
     }
 }

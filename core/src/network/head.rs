@@ -18,6 +18,7 @@ use crate::{
     },
     id::{DeviceId, FrameId, GroupId, StateId},
     model::GroupHealth,
+    reconcile::place_of_commit,
     router::PeerId,
     store::{
         StoreError, WriteTx, branch, commit, frame,
@@ -49,7 +50,9 @@ impl Learnt {
         branch::insert_child(conn, gid, &self.node, facts, now).await?;
         branch::include(conn, gid, sid, &self.authorized.included).await?;
         commit::insert_commit(conn, gid, &self.node, self.frame).await?;
-        frame::keep_commit(conn, self.frame, gid, &self.env_tag, &self.frame_bytes, now).await
+        // Sealed in the state before.
+        let place = place_of_commit(self.node.epoch.saturating_sub(1), self.frame);
+        frame::keep_commit(conn, (self.frame, place), gid, &self.env_tag, &self.frame_bytes, now).await
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Network, SlotError, health};
 use crate::{
     clock::now_ms,
     model::GroupHealth,
-    store::{StoreError, feed, frame, health as stored, outbox, request},
+    store::{StoreError, feed, frame_set, health as stored, outbox, request},
 };
 
 const LOOK: Duration = Duration::from_secs(60);
@@ -14,6 +14,11 @@ const LOOK: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: u32 = 60;
 /// Frames, letters and farewells are kept this long, milliseconds: 30 days.
 const FRAME_LIFE_MS: i64 = 30 * 24 * 3_600_000;
+/// The ids of frames are kept twice as long, milliseconds: others who got a frame later still offer it.
+const FRAME_ID_LIFE_MS: i64 = 2 * FRAME_LIFE_MS;
+/// Bytes of the frames that are kept of one group. Beyond it those that came first go: who lacks these gets
+/// their events carried.
+const FRAME_QUOTA_BYTES: u64 = 64 << 20;
 /// Frames of an unknown state wait this long for the commit that explains them, milliseconds.
 const PARKED_LIFE_MS: i64 = 10 * 60_000;
 /// A group that resyncs for longer is stalled, milliseconds.
@@ -37,6 +42,7 @@ impl Network {
             round = round.wrapping_add(1);
             tokio::time::sleep(LOOK).await;
             self.groups.unload_idle();
+            self.reconciling.forget_idle();
             self.set_last_state(None);
             // An idle account's database stays closed.
             if seen == Some(self.vault.steps()) && !young {
@@ -46,6 +52,9 @@ impl Network {
                 tracing::warn!(%error, "old secrets could not be deleted");
                 true
             });
+            if let Err(error) = Box::pin(self.evict()).await {
+                tracing::warn!(%error, "frames could not be dropped");
+            }
             let before = self.vault.steps();
             let waiting = Box::pin(self.look_after_health()).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the health of groups could not be noted");
@@ -67,13 +76,33 @@ impl Network {
             .write(|tx| {
                 Box::pin(async move {
                     let (conn, now) = (tx.conn(), now_ms());
-                    frame::drop_before(conn, now - FRAME_LIFE_MS).await?;
+                    frame_set::drop_old(conn, now - FRAME_LIFE_MS, now - FRAME_ID_LIFE_MS).await?;
                     outbox::drop_addressed_before(conn, now - FRAME_LIFE_MS).await?;
                     request::forget_old(conn, now).await?;
                     feed::trim(conn, now).await
                 })
             })
             .await
+    }
+
+    /// Keeps the frames of every group within their quota, a few at a time.
+    async fn evict(&self) -> Result<(), StoreError> {
+        let over = {
+            let mut reader = self.vault.read().await?;
+            frame_set::over_quota(reader.conn(), FRAME_QUOTA_BYTES).await?
+        };
+        for (gid, mut excess) in over {
+            while excess > 0 {
+                let left: Result<u64, StoreError> = self
+                    .vault
+                    .write(move |tx| Box::pin(async move { frame_set::evict(tx.conn(), gid, excess).await }))
+                    .await;
+                let left = left?;
+                // Nothing is left that could go.
+                excess = if left < excess { left } else { 0 };
+            }
+        }
+        Ok(())
     }
 
     /// True when a state is kept only because it is young.
@@ -108,10 +137,7 @@ impl Network {
     /// Gives the time until which nothing is left in it.
     async fn empty_log(&self, before: i64) -> Result<i64, StoreError> {
         let now = now_ms();
-        let pruned = {
-            let mut reader = self.vault.read().await?;
-            stored::pruned_since(reader.conn(), before).await?
-        };
+        let pruned = self.vault.peek(move |conn| Box::pin(stored::pruned_since(conn, before))).await?;
         // A reader may be in the way: the next round tries again.
         Ok(if !pruned || self.vault.empty_log().await? { now - 1 } else { before })
     }

@@ -9,10 +9,13 @@ use std::{collections::HashSet, sync::Arc};
 use spacepanda_proto::peer::v1::{FrameKind, FrameOutcome, PushFrames, PushFramesReply};
 
 use self::{
-    read::{Taken, read_events},
+    read::{Taken, read_events, sealed_for_all},
     step::store_batch,
 };
-use super::{Network, Slot, SlotError, health, misbehaviour::Offence};
+use super::{
+    Network, Slot, SlotError, health,
+    misbehaviour::{Carrier, Offence},
+};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
@@ -20,9 +23,10 @@ use crate::{
         error::{ApplicationError, FrameError},
         frame::{Frame, OpenedFrame},
     },
-    id::{FrameId, StateId},
+    id::{FrameId, FramePlace, StateId},
     journal::Reading,
     metrics::FrameResult,
+    reconcile::place_of_events,
     router::PeerId,
     store::{
         StoreError,
@@ -45,7 +49,7 @@ pub(super) struct Arrived {
 
 /// A frame that was opened, and where it came from.
 pub(super) struct Taking<'a> {
-    pub(super) peer: &'a PeerId,
+    pub(super) carrier: Carrier<'a>,
     pub(super) state: TaggedState,
     pub(super) frame: &'a Frame,
     pub(super) bytes: &'a [u8],
@@ -59,6 +63,8 @@ struct Opened {
     message_hash: [u8; 32],
     env_tag: [u8; 16],
     epoch: u64,
+    /// Its place and bytes, when it is for everyone.
+    kept: Option<(FramePlace, Vec<u8>)>,
     events: Vec<Taken>,
 }
 
@@ -130,7 +136,7 @@ impl Network {
         let Some(gid) = frames.first().map(|first| first.state.gid) else { return };
         let count = frames.len();
         let mut slot = self.groups.lock(gid).await;
-        match self.take_frames(&mut slot, peer, frames).await {
+        match self.take_frames(&mut slot, Carrier { peer, asked: false }, frames).await {
             Ok(taken) => outcomes.extend(taken),
             Err(error) => {
                 // Memory may be ahead of the vault: load anew, and let the peer try again.
@@ -171,7 +177,7 @@ impl Network {
                 Ok(state)
             }
             Ok((None, shared)) => {
-                self.show_branches(certificate);
+                self.show_branches(certificate, frame.env_tag());
                 if shared { self.park(certificate, frame, bytes).await } else { Err(FrameOutcome::Foreign) }
             }
             Err(_) => Err(FrameOutcome::Busy),
@@ -180,7 +186,7 @@ impl Network {
 
     /// Sets a frame of an unknown state aside: a commit on the way may make it readable. Gives the state
     /// if that commit has just come.
-    async fn park(
+    pub(super) async fn park(
         self: &Arc<Self>,
         certificate: &Certificate,
         frame: &Frame,
@@ -206,6 +212,7 @@ impl Network {
                         bytes: Some(&bytes),
                         status: frame::FrameStatus::Parked,
                         carrier: Some(&carrier),
+                        place: None,
                     };
                     if !frame::insert(tx.conn(), &parked, now_ms()).await? {
                         return Ok(Err(FrameOutcome::Duplicate));
@@ -225,7 +232,7 @@ impl Network {
     pub(super) async fn take_frames(
         self: &Arc<Self>,
         slot: &mut Slot,
-        peer: &PeerId,
+        carrier: Carrier<'_>,
         frames: Vec<Arrived>,
     ) -> Result<Vec<FrameOutcome>, SlotError> {
         let mut outcomes = Vec::with_capacity(frames.len());
@@ -240,28 +247,28 @@ impl Network {
                 Ok(opened) => opened,
                 Err(outcome) => {
                     if outcome == FrameOutcome::Rejected {
-                        self.offend(peer, Offence::Malformed);
+                        self.blame(carrier, Offence::Malformed);
                     }
                     outcomes.push(outcome);
                     continue;
                 }
             };
-            let taken = Taking { peer, state, frame: &frame, bytes: &bytes, opened: &opened };
+            let taken = Taking { carrier, state, frame: &frame, bytes: &bytes, opened: &opened };
             let outcome = match opened.kind {
                 FrameKind::Application => self.open_application(slot, &taken, &mut batch).await?,
                 FrameKind::Commit => {
-                    self.store(slot, peer, std::mem::take(&mut batch)).await?;
+                    self.store(slot, carrier, std::mem::take(&mut batch)).await?;
                     Box::pin(self.take_commit(slot, &taken)).await?
                 }
                 FrameKind::Tip => {
-                    self.store(slot, peer, std::mem::take(&mut batch)).await?;
+                    self.store(slot, carrier, std::mem::take(&mut batch)).await?;
                     Box::pin(self.take_tip(slot, &taken)).await?
                 }
                 FrameKind::Unspecified => FrameOutcome::Rejected,
             };
             outcomes.push(outcome);
         }
-        self.store(slot, peer, batch).await?;
+        self.store(slot, carrier, batch).await?;
         Ok(outcomes)
     }
 
@@ -287,7 +294,7 @@ impl Network {
         taking: &Taking<'_>,
         batch: &mut Batch,
     ) -> Result<FrameOutcome, SlotError> {
-        let Taking { peer, frame, opened, .. } = taking;
+        let Taking { carrier, frame, opened, .. } = taking;
         let spent = (frame.id(), frame.env_tag());
         let sid = taking.state.sid;
         let epoch = self.canonical_epoch(slot, &taking.state).await?;
@@ -301,11 +308,11 @@ impl Network {
             // Its events come again on a later state, carried by someone who has them.
             Err(ApplicationError::TooFar) => return Ok(FrameOutcome::Foreign),
             Err(ApplicationError::WrongSender) => {
-                self.offend(peer, Offence::WrongSender);
+                self.blame(*carrier, Offence::WrongSender);
                 return Ok(FrameOutcome::Rejected);
             }
             Err(ApplicationError::Malformed | ApplicationError::Invalid) => {
-                self.offend(peer, Offence::Signature);
+                self.blame(*carrier, Offence::Signature);
                 return Ok(FrameOutcome::Rejected);
             }
         };
@@ -314,7 +321,7 @@ impl Network {
         let events = match read_events(slot.gid(), &application) {
             Ok(events) => events,
             Err(offence) => {
-                self.offend(peer, offence);
+                self.blame(*carrier, offence);
                 Vec::new()
             }
         };
@@ -324,6 +331,9 @@ impl Network {
             message_hash: opened.body_hash(),
             env_tag: frame.env_tag(),
             epoch,
+            kept: sealed_for_all(&events).map(|lamport| {
+                (place_of_events(taking.state.epoch, lamport, frame.id()), taking.bytes.into())
+            }),
             events,
         });
         Ok(FrameOutcome::Stored)
@@ -341,7 +351,12 @@ impl Network {
     }
 
     /// One transaction: ratchets, frames, events, what people see.
-    async fn store(self: &Arc<Self>, slot: &mut Slot, peer: &PeerId, batch: Batch) -> Result<(), SlotError> {
+    async fn store(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        carrier: Carrier<'_>,
+        batch: Batch,
+    ) -> Result<(), SlotError> {
         if batch.opened.is_empty() && batch.spent.is_empty() {
             return Ok(());
         }
@@ -362,16 +377,16 @@ impl Network {
             })
             .await?;
         for offence in verdict.offences {
-            self.offend(peer, offence);
+            self.blame(carrier, offence);
         }
         for offence in verdict.others {
             self.metrics.reject(offence);
         }
         self.metrics.events_processed.inc_by(verdict.processed);
-        if verdict.parked {
+        if verdict.parked && !carrier.asked {
             // Whoever sent it refers to what is missing here, and so has it.
             let pull = self.sealed_tip(slot, true).await?;
-            self.links.push(peer, pull);
+            self.links.push(carrier.peer, pull);
         }
         if effects.addresses_changed {
             self.wake.dial.notify_one();
@@ -387,7 +402,7 @@ impl Network {
     }
 }
 
-fn result(outcome: FrameOutcome) -> FrameResult {
+pub(super) fn result(outcome: FrameOutcome) -> FrameResult {
     match outcome {
         FrameOutcome::Stored => FrameResult::Stored,
         FrameOutcome::Duplicate => FrameResult::Duplicate,

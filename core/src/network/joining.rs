@@ -101,8 +101,7 @@ impl Network {
     }
 
     async fn pending_joins(&self) -> Result<Vec<GroupId>, StoreError> {
-        let mut reader = self.vault.read().await?;
-        invite::pending_joins(reader.conn()).await
+        self.vault.peek(|conn| Box::pin(invite::pending_joins(conn))).await
     }
 }
 

@@ -27,8 +27,8 @@ const MAX_BATCH_FRAMES: usize = 256;
 /// Bytes of one request.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 /// A peer that has just been connected may not have checked our certificate yet.
-const UNKNOWN_PEER_TRIES: u32 = 8;
-const UNKNOWN_PEER_WAIT: Duration = Duration::from_millis(40);
+pub(super) const UNKNOWN_PEER_TRIES: u32 = 8;
+pub(super) const UNKNOWN_PEER_WAIT: Duration = Duration::from_millis(40);
 
 /// A frame on its way to one peer.
 #[derive(Clone)]

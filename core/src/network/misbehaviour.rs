@@ -50,7 +50,25 @@ impl Strikes {
     }
 }
 
+/// Who brought a frame.
+#[derive(Clone, Copy)]
+pub(super) struct Carrier<'a> {
+    /// The peer.
+    pub(super) peer: &'a PeerId,
+    /// It was asked for what others sealed, and passes it on in good faith: what is wrong inside is not
+    /// held against it.
+    pub(super) asked: bool,
+}
+
 impl Network {
+    /// Counts an offence in a frame, and holds it against a carrier that need not have brought it.
+    pub(super) fn blame(self: &Arc<Self>, carrier: Carrier<'_>, offence: Offence) {
+        self.metrics.reject(offence);
+        if !carrier.asked {
+            self.strike(carrier.peer, offence);
+        }
+    }
+
     /// Counts an offence; a peer that persists is disconnected and refused for ten minutes.
     pub(super) fn offend(self: &Arc<Self>, peer: &PeerId, offence: Offence) {
         self.metrics.reject(offence);

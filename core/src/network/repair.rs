@@ -91,12 +91,18 @@ impl Repairs {
         });
     }
 
-    /// A device said where it is; false when it said so before.
-    pub(super) fn heard(&self, gid: GroupId, device: DeviceId, counter: u64, position: &Position) -> bool {
+    /// A device said where it is: whether that is elsewhere than before. Nothing when it said so before.
+    pub(super) fn heard(
+        &self,
+        gid: GroupId,
+        device: DeviceId,
+        counter: u64,
+        position: &Position,
+    ) -> Option<bool> {
         let now = Instant::now();
         self.with(gid, device, |device| {
             if counter <= device.counter {
-                return false;
+                return None;
             }
             device.counter = counter;
             let before = device.position.replace(position.clone());
@@ -111,7 +117,7 @@ impl Repairs {
             } else if device.due.is_none() {
                 device.due = Some((now + SETTLE, now + hold));
             }
-            true
+            Some(moved)
         })
     }
 
@@ -297,6 +303,7 @@ impl Network {
     ) -> Result<(), SlotError> {
         let gid = slot.gid();
         for events in delivery::chunks(carried, MAX_FRAME_BYTES, |event| event.encoded_len() + 4) {
+            let count = events.len() as u64;
             let kind = Some(application_plaintext::Kind::Carry(Carry { events }));
             let plaintext = ApplicationPlaintext { kind }.encode_to_vec();
             let state = slot.head(&self.vault).await?;
@@ -308,6 +315,7 @@ impl Network {
                 })
                 .await?;
             self.links.push(peer, Outgoing::untracked(sealed.bytes));
+            self.metrics.events_carried.inc_by(count);
         }
         Ok(())
     }

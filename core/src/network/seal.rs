@@ -1,4 +1,4 @@
-//! The outbox worker: queued events are sealed on the head, and only then leave (T2).
+//! The outbox worker: queued events are sealed on the head when it is time, and only then leave (T2).
 
 use std::{sync::Arc, time::Instant};
 
@@ -6,13 +6,17 @@ use prost::Message as _;
 use spacepanda_proto::peer::v1::{ApplicationPlaintext, Fresh, application_plaintext};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Network, RETRY, SlotError, groups::Ahead, link::Outgoing, until};
+use super::{Network, RETRY, SlotError, departure::Departures, groups::Ahead, link::Outgoing, until};
 use crate::{
     clock::now_ms,
     group::frame::Frame,
     id::GroupId,
+    reconcile::place_of_events,
     router::PeerId,
-    store::{Notice, StoreError, WriteTx, frame, mls, outbox},
+    store::{
+        Notice, StoreError, WriteTx, frame, mls,
+        outbox::{self, QueuedEvent},
+    },
 };
 
 /// Events of one frame.
@@ -24,32 +28,45 @@ impl Network {
     /// Seals what is queued, whenever something is and someone is there to take it.
     pub(super) async fn seal_outbox(self: Arc<Self>) {
         let mut notices = self.vault.notices();
-        let mut retry = later(self.seal_all().await);
+        let mut waiting = Departures::default();
+        let mut retry = later(self.seal_all(&mut waiting).await);
         loop {
             tokio::select! {
-                () = self.wake.outbox.notified() => retry = later(self.seal_all().await),
+                () = self.wake.outbox.notified() => retry = later(self.seal_all(&mut waiting).await),
                 queued = next_outbox(&mut notices) => match queued {
                     // What failed in another group keeps its time.
-                    Queued::In(gid) => retry = retry.or(later(self.seal_group(gid).await)),
-                    Queued::Somewhere => retry = later(self.seal_all().await),
+                    Queued::In(gid) => retry = retry.or(later(self.seal_in_time(gid, &mut waiting).await)),
+                    Queued::Somewhere => retry = later(self.seal_all(&mut waiting).await),
                     Queued::Closed => return,
                 },
-                () = until(retry) => retry = later(self.seal_all().await),
+                () = until(waiting.next()) => for gid in waiting.take_due(Instant::now()) {
+                    retry = retry.or(later(self.seal_group(gid).await));
+                },
+                () = until(retry) => retry = later(self.seal_all(&mut waiting).await),
+            }
+        }
+    }
+
+    /// Seals a group's queued events if they may leave; what has to wait has a time then. False when that
+    /// failed.
+    async fn seal_in_time(self: &Arc<Self>, gid: GroupId, waiting: &mut Departures) -> bool {
+        match self.may_leave(gid, waiting).await {
+            Ok(true) => self.seal_group(gid).await,
+            Ok(false) | Err(SlotError::NotAMember) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the outbox cannot be read");
+                false
             }
         }
     }
 
     /// True when nothing failed.
-    async fn seal_all(self: &Arc<Self>) -> bool {
-        let groups = async {
-            let mut reader = self.vault.read().await?;
-            outbox::groups_with_queued(reader.conn()).await
-        };
-        match groups.await {
+    async fn seal_all(self: &Arc<Self>, waiting: &mut Departures) -> bool {
+        match self.vault.peek(|conn| Box::pin(outbox::groups_with_queued(conn))).await {
             Ok(groups) => {
                 let mut done = true;
                 for gid in groups {
-                    done &= self.seal_group(gid).await;
+                    done &= self.seal_in_time(gid, waiting).await;
                 }
                 done
             }
@@ -77,6 +94,9 @@ impl Network {
 
     /// Seals one frame of a group's queued events and pushes it; true when more are queued.
     async fn seal_batch(self: &Arc<Self>, gid: GroupId) -> Result<bool, SlotError> {
+        if self.reconciling.is_behind(gid) {
+            return Ok(false);
+        }
         let mut slot = self.groups.lock(gid).await;
         if self.connected_members(&mut slot).await?.is_empty() {
             // Nobody would take it: stay queued and seal on the head of that later moment.
@@ -107,6 +127,9 @@ impl Network {
         tx: &mut WriteTx<'_>,
         gid: GroupId,
     ) -> Result<Option<(Sealed, Ahead)>, StoreError> {
+        if self.reconciling.is_behind(gid) {
+            return Ok(None);
+        }
         let Some(slot) = self.groups.try_lock(gid) else { return Ok(None) };
         let mut ahead = Ahead::of(slot);
         match self.seal_queued(tx, &mut ahead).await {
@@ -140,7 +163,7 @@ impl Network {
             [] => Vec::new(),
             _ => outbox::queued_events(tx.conn(), gid, MAX_EVENTS).await?,
         };
-        let Some(Fitting { events, last, more }) = Fitting::of(queued) else { return Ok(None) };
+        let Some(Fitting { events, last, lamport, more }) = Fitting::of(queued) else { return Ok(None) };
         let plaintext =
             ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) };
         let sealed = state.seal_application(&self.keys.identity, &plaintext.encode_to_vec())?;
@@ -153,6 +176,7 @@ impl Network {
             bytes: Some(&sealed.bytes),
             status: frame::FrameStatus::Own,
             carrier: None,
+            place: Some(place_of_events(facts.epoch, lamport, sealed.id)),
         };
         mls::store_rows(tx.conn(), gid, facts.sid, &changes).await?;
         frame::insert(tx.conn(), &own, now_ms()).await?;
@@ -222,22 +246,26 @@ struct Fitting {
     events: Vec<Vec<u8>>,
     /// The outbox row of the last one.
     last: i64,
+    /// The lamport of the first one.
+    lamport: u64,
     more: bool,
 }
 
 impl Fitting {
     /// The first of what was found queued; at least one, if any is.
-    fn of(queued: Vec<(i64, Vec<u8>)>) -> Option<Self> {
+    fn of(queued: Vec<QueuedEvent>) -> Option<Self> {
         let (found, mut bytes) = (queued.len(), 0);
-        let mut fits = |(_, signed): &(i64, Vec<u8>)| {
+        let lamport = queued.first()?.lamport;
+        let mut fits = |event: &QueuedEvent| {
             let first = bytes == 0;
             // Four bytes of protobuf framing an event.
-            bytes += signed.len() + 4;
+            bytes += event.signed.len() + 4;
             first || bytes <= MAX_BYTES
         };
-        let (rows, events): (Vec<_>, Vec<_>) = queued.into_iter().take_while(|row| fits(row)).unzip();
+        let fitting = queued.into_iter().take_while(|event| fits(event));
+        let (rows, events): (Vec<_>, Vec<_>) = fitting.map(|event| (event.id, event.signed)).unzip();
         let more = events.len() < found || found == MAX_EVENTS as usize;
-        Some(Self { last: *rows.last()?, events, more })
+        Some(Self { last: *rows.last()?, lamport, events, more })
     }
 }
 
@@ -254,8 +282,11 @@ mod tests {
         let plaintext =
             ApplicationPlaintext { kind: Some(application_plaintext::Kind::Fresh(Fresh { events })) };
         assert!(plaintext.encoded_len() <= MAX_PLAINTEXT_BYTES);
-        let first =
-            |queued| Fitting::of(queued).map(|fitting| (fitting.last, fitting.events.len(), fitting.more));
+        let first = |queued: Vec<(i64, Vec<u8>)>| {
+            let queued = queued.into_iter().map(|(id, signed)| QueuedEvent { id, lamport: 10, signed });
+            let fitting = Fitting::of(queued.collect())?;
+            Some((fitting.last, fitting.events.len(), fitting.more))
+        };
         assert_eq!(first(vec![(1, largest.clone()), (2, largest)]), Some((1, 1, true)));
         assert_eq!(first(vec![(1, vec![0; 2 * MAX_BYTES])]), Some((1, 1, false)), "never none");
         assert_eq!(first(vec![(1, vec![0; 9]), (4, vec![0; 9])]), Some((4, 2, false)));

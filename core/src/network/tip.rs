@@ -10,7 +10,9 @@ use prost::Message as _;
 use spacepanda_proto::peer::v1::{FrameOutcome, LogPosition, SignedTip, Tip};
 use tokio::sync::Notify;
 
-use super::{Network, Slot, SlotError, intake::Taking, link::Outgoing, misbehaviour::Offence};
+use super::{
+    Network, Slot, SlotError, intake::Taking, link::Outgoing, misbehaviour::Offence, reconcile::Lack,
+};
 use crate::{
     certificate::verify,
     clock::now_ms,
@@ -99,6 +101,10 @@ impl Network {
     }
 
     async fn tip_to_all(&self, gid: GroupId) {
+        if self.reconciling.is_catching_up(gid) {
+            // Told at the end: until then everyone would send what is being fetched.
+            return;
+        }
         let mut slot = self.groups.lock(gid).await;
         let Ok(peers) = self.connected_members(&mut slot).await else { return };
         if peers.is_empty() {
@@ -175,7 +181,8 @@ impl Network {
         slot: &mut Slot,
         taking: &Taking<'_>,
     ) -> Result<FrameOutcome, SlotError> {
-        let Taking { peer, state, opened, .. } = taking;
+        let Taking { carrier, state, opened, .. } = taking;
+        let peer = carrier.peer;
         let gid = slot.gid();
         let Some((device, counter, position)) = read_tip(gid, &opened.body) else {
             self.offend(peer, Offence::Signature);
@@ -192,8 +199,11 @@ impl Network {
         if device == self.keys.device_id() {
             return Ok(FrameOutcome::Duplicate);
         }
-        if !self.repairs.heard(gid, device, counter, &position) {
+        let Some(moved) = self.repairs.heard(gid, device, counter, &position) else {
             return Ok(FrameOutcome::Duplicate);
+        };
+        if moved {
+            self.suspect(gid, peer, Lack::Events(position.clone()));
         }
         self.acknowledge(slot, device, counter, &position).await?;
         self.hear_tip(slot, peer, device, &position).await?;

@@ -3,6 +3,7 @@
 use crate::{
     id::{GroupId, LogId, StateId},
     journal::{Members, Own},
+    model::SendTiming,
     network::Network,
     store::{
         StoreError, WriteTx,
@@ -19,6 +20,8 @@ pub(super) struct Author {
     pub(super) display_name: String,
     log: LogId,
     head: StateId,
+    /// How long what is written waits before it leaves.
+    pub(super) timing: SendTiming,
     /// Accounts other than one's own.
     pub(super) recipients: u32,
 }
@@ -50,7 +53,14 @@ impl Author {
         let me = network.keys.account();
         let recipients = members.others(&me);
         let display_name = members.of(&me).map(|row| row.display_name.clone()).unwrap_or_default();
-        Ok(Some(Self { members, display_name, log: group.own_log, head: group.head, recipients }))
+        Ok(Some(Self {
+            members,
+            display_name,
+            log: group.own_log,
+            head: group.head,
+            timing: group.timing,
+            recipients,
+        }))
     }
 
     /// As the journal wants it.

@@ -16,7 +16,7 @@ use crate::{
     group::key_package::{FreshKeyPackage, fresh_key_package},
     id::{GroupId, InviteId},
     invite::InviteLink,
-    model::{Invite, Join, JoinFailure, Role},
+    model::{Invite, InviteTerms, Join, JoinFailure, Role},
     network::{Network, SlotError},
     permission::Action,
     router::Address,
@@ -36,16 +36,16 @@ impl Session {
     /// Makes an invite link.
     ///
     /// # Errors
-    /// [`SpaceError::NotPermitted`] for anyone but an owner.
+    /// [`SpaceError::NotPermitted`] where this account's role does not allow it, or not with that role.
     pub async fn create_invite(
         &self,
         request: Option<Uuid>,
         gid: GroupId,
-        max_uses: u32,
-        expires_in: Duration,
+        terms: InviteTerms,
     ) -> Result<Invite, SpaceError> {
+        let InviteTerms { max_uses, expires_in, role } = terms;
         let life = duration_ms(expires_in);
-        let fields = [gid.as_bytes(), &max_uses.to_be_bytes()[..], &life.to_be_bytes()];
+        let fields = [gid.as_bytes(), &max_uses.to_be_bytes()[..], &life.to_be_bytes(), &[role as u8]];
         let request = Request::new(request, "CreateInvite", &fields);
         let epoch = {
             let mut slot = self.network.groups.lock(gid).await;
@@ -70,7 +70,7 @@ impl Session {
         let (id, row) = self
             .vault
             .write(move |tx| {
-                Box::pin(async move { create(tx, &network, &link, max_uses, epoch, &request).await })
+                Box::pin(async move { create(tx, &network, &link, (max_uses, role), epoch, &request).await })
             })
             .await?;
         let used = self.uses(gid, id).await?;
@@ -161,7 +161,7 @@ async fn create(
     tx: &mut WriteTx<'_>,
     network: &Network,
     link: &InviteLink,
-    max_uses: u32,
+    (max_uses, role): (u32, Role),
     epoch: u64,
     request: &Request,
 ) -> Result<(InviteId, InviteRow), SpaceError> {
@@ -173,11 +173,11 @@ async fn create(
         }
         Remembered::Reused => return Err(SpaceError::RequestIdReused),
     }
-    let author = permitted(tx, network, link.gid, Action::Invite { to: Role::Member }).await?;
+    let author = permitted(tx, network, link.gid, Action::Invite { to: role }).await?;
     let body = Body::Invite {
         invite: link.invite,
         public_key: SigningKey::from_bytes(&link.seed).verifying_key().to_bytes(),
-        role: Role::Member,
+        role,
         max_uses,
         expires_at_ms: link.expires_at_ms,
         epoch,

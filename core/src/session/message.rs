@@ -11,7 +11,7 @@ use crate::{
     event::Body,
     id::{AccountId, ChannelId, EventId, GroupId},
     journal::{self, Reading},
-    model::{Delivery, DeliveryState, Message, MessagePage, Page},
+    model::{Delivery, DeliveryState, Message, MessagePage, Page, SendTiming},
     network::{Ahead, Network, Sealed},
     store::{
         StoreError, WriteTx,
@@ -141,10 +141,15 @@ async fn accept_batch(
         });
     }
     remember(tx.conn(), &accepting.answers, accepting.now).await?;
-    let Some((book, _)) = accepting.open else { return Ok((outcomes, None)) };
+    let Some((book, author)) = accepting.open else { return Ok((outcomes, None)) };
     let gid = book.gid();
     book.close(tx, accepting.now).await?;
-    Ok((outcomes, network.seal_at_once(tx, gid).await?))
+    let sealed = match author.timing {
+        SendTiming::Fast => network.seal_at_once(tx, gid).await?,
+        // Whoever seals the outbox gives it its time.
+        SendTiming::Balanced | SendTiming::Strict => None,
+    };
+    Ok((outcomes, sealed))
 }
 
 /// One step that accepts messages.

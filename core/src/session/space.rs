@@ -1,36 +1,26 @@
 //! Spaces, channels and members.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::{Session, SpaceError, author::Author, request::Request};
 use crate::{
     clock::{now_ms, random},
-    event::{Body, ChangeKind},
+    event::Body,
     group::{policy::Policy, state::GroupState},
-    id::{AccountId, ChannelId, GroupId, LogId},
+    id::{ChannelId, GroupId, LogId},
     journal::{self, Members, Own, Reading, tell},
-    model::{Channel, Member, Role, Space},
-    network::{Network, Pending, SlotError, add_member, end_membership},
+    model::{Channel, Member, SendTiming, Space, SpaceChanges},
+    network::{Network, SlotError, add_member},
     permission::{Action, may},
     router::Address,
     store::{
-        StoreError, WriteTx, branch,
-        feed::Entry,
-        identity, invite,
-        logbook::LogBook,
-        mls::{self, GroupStanding},
-        request::Remembered,
-        space,
+        StoreError, WriteTx, branch, feed::Entry, identity, invite, logbook::LogBook, mls,
+        request::Remembered, space,
     },
 };
 
-/// A caller waits this long for a change that others may be about to commit.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Spaces of one account.
 const MAX_SPACES: u32 = 1_000;
 /// Channels of one space.
@@ -48,8 +38,10 @@ impl Session {
         request: Option<Uuid>,
         name: &str,
         description: &str,
+        timing: SendTiming,
     ) -> Result<Space, SpaceError> {
-        let request = Request::new(request, "CreateSpace", &[name.as_bytes(), description.as_bytes()]);
+        let fields = [name.as_bytes(), description.as_bytes(), &[timing as u8]];
+        let request = Request::new(request, "CreateSpace", &fields);
         let gid = GroupId::random();
         let owner = self.network.keys.account();
         let mut state = GroupState::create(&self.network.keys.identity, gid, Policy::founding(owner))
@@ -60,6 +52,7 @@ impl Session {
             rows,
             name: name.to_owned(),
             description: description.to_owned(),
+            timing,
             addresses: self.network.own_addresses(),
         };
         let network = Arc::clone(&self.network);
@@ -92,22 +85,28 @@ impl Session {
         Ok(spaces)
     }
 
-    /// Leaves a space: gone here at once, from the group when the owner's device has committed it.
+    /// Changes a space: what all members see of it, and how long what this account writes waits.
     ///
     /// # Errors
-    /// [`SpaceError::OwnerCannotLeave`] unless alone.
-    pub async fn leave_space(&self, request: Option<Uuid>, gid: GroupId) -> Result<(), SpaceError> {
-        let request = Request::new(request, "LeaveSpace", &[gid.as_bytes()]);
-        let generation = self.generation(gid, self.account()).await;
+    /// [`SpaceError::NotPermitted`] where name or description are to change and this account's role does
+    /// not allow it.
+    pub async fn update_space(
+        &self,
+        request: Option<Uuid>,
+        gid: GroupId,
+        changes: SpaceChanges,
+    ) -> Result<Space, SpaceError> {
+        let optional =
+            |text: &Option<String>| text.as_ref().map_or(vec![0], |text| [&[1], text.as_bytes()].concat());
+        let timing = changes.send_timing.map_or(0, |timing| timing as u8 + 1);
+        let fields = [gid.as_bytes(), &*optional(&changes.name), &*optional(&changes.description), &[timing]];
+        let request = Request::new(request, "UpdateSpace", &fields);
         let network = Arc::clone(&self.network);
-        // Nobody is let in meanwhile, and nothing that was loaded outlives the membership.
-        let mut slot = self.network.groups.lock(gid).await;
-        let left = self
-            .vault
-            .write(move |tx| Box::pin(async move { leave(tx, &network, gid, generation, &request).await }))
-            .await;
-        slot.forget();
-        left
+        self.vault
+            .write(move |tx| Box::pin(async move { update(tx, &network, gid, changes, &request).await }))
+            .await?;
+        self.network.look_at_outbox();
+        self.space(gid).await
     }
 
     /// Creates a public channel.
@@ -154,48 +153,6 @@ impl Session {
         let seen = |account| account == self.account() || online.contains(&account);
         Ok(members.into_iter().map(|member| Member { online: seen(member.account), ..member }).collect())
     }
-
-    /// Removes an account: nothing sent after this returns opens for it.
-    ///
-    /// # Errors
-    /// [`SpaceError::NotPermitted`] for anyone but an owner, and for removing an owner.
-    pub async fn remove_member(
-        &self,
-        request: Option<Uuid>,
-        gid: GroupId,
-        account: AccountId,
-    ) -> Result<(), SpaceError> {
-        let request = Request::new(request, "RemoveMember", &[gid.as_bytes(), account.as_bytes()]);
-        let generation = self.generation(gid, account).await;
-        let network = Arc::clone(&self.network);
-        self.vault
-            .write(move |tx| {
-                Box::pin(async move { ask_to_remove(tx, &network, gid, account, generation, &request).await })
-            })
-            .await?;
-        self.await_commit(gid).await
-    }
-
-    /// Waits for whoever's turn it is to commit what was asked for. It is durable and goes on without this;
-    /// until then nothing is sealed.
-    async fn await_commit(&self, gid: GroupId) -> Result<(), SpaceError> {
-        let end = Instant::now() + PATIENCE;
-        while let Pending::For(wait) = self.network.answer_requests(gid).await?
-            && Instant::now() + wait < end
-        {
-            tokio::time::sleep(wait).await;
-        }
-        Ok(())
-    }
-
-    /// Which life of an account in the group a request acts on; 0 when there is none.
-    async fn generation(&self, gid: GroupId, account: AccountId) -> u64 {
-        let mut slot = self.network.groups.lock(gid).await;
-        let head = slot.head(&self.vault).await;
-        head.ok()
-            .and_then(|head| head.facts().standing.policy.standing_of(&account).map(|s| s.generation))
-            .unwrap_or(0)
-    }
 }
 
 struct Founding {
@@ -203,6 +160,7 @@ struct Founding {
     rows: crate::group::rows::RowChanges,
     name: String,
     description: String,
+    timing: SendTiming,
     addresses: Vec<Address>,
 }
 
@@ -236,6 +194,7 @@ async fn found(
     mls::store_rows(tx.conn(), gid, sid, &founding.rows).await?;
     branch::insert_root(tx.conn(), &founding.facts, now).await?;
     mls::insert_group(tx.conn(), gid, sid, log, now).await?;
+    mls::set_timing(tx.conn(), gid, founding.timing).await?;
     add_member(tx, &founding.facts, network.keys.certificate(), founding.facts.epoch, now).await?;
     let members = Members::new(space::member_rows(tx.conn(), gid).await?);
     let reading = Reading { me, members: &members, loopback: false, now };
@@ -285,8 +244,40 @@ pub(super) async fn permitted(
     if is_permitted(&author, network, action) { Ok(author) } else { Err(SpaceError::NotPermitted) }
 }
 
-fn is_permitted(author: &Author, network: &Network, action: Action) -> bool {
+pub(super) fn is_permitted(author: &Author, network: &Network, action: Action) -> bool {
     author.members.current(&network.keys.device_id()).is_some_and(|me| may(me.role, action))
+}
+
+async fn update(
+    tx: &mut WriteTx<'_>,
+    network: &Network,
+    gid: GroupId,
+    changes: SpaceChanges,
+    request: &Request,
+) -> Result<(), SpaceError> {
+    match request.recall(tx).await? {
+        Remembered::New => {}
+        Remembered::Answered(_) => return Ok(()),
+        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    }
+    let me = network.keys.account();
+    let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
+    let now = space::space(tx.conn(), me, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
+    if changes.name.is_some() || changes.description.is_some() {
+        if !is_permitted(&author, network, Action::Configure) {
+            return Err(SpaceError::NotPermitted);
+        }
+        let name = changes.name.unwrap_or_else(|| now.name.clone());
+        let description = changes.description.unwrap_or_else(|| now.description.clone());
+        if (&name, &description) != (&now.name, &now.description) {
+            write_event(tx, network, gid, &author, Body::Space { name, description }).await?;
+        }
+    }
+    if let Some(timing) = changes.send_timing.filter(|timing| *timing != now.send_timing) {
+        mls::set_timing(tx.conn(), gid, timing).await?;
+        tell(tx, &Entry::Space(gid), now_ms()).await?;
+    }
+    Ok(request.remember(tx, &[], now_ms()).await?)
 }
 
 async fn create_channel(
@@ -315,58 +306,4 @@ async fn create_channel(
     write_event(tx, network, new.space, &author, body).await?;
     request.remember(tx, new.id.as_bytes(), now_ms()).await?;
     Ok(new)
-}
-
-async fn leave(
-    tx: &mut WriteTx<'_>,
-    network: &Network,
-    gid: GroupId,
-    generation: u64,
-    request: &Request,
-) -> Result<(), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
-    }
-    let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
-    let me = network.keys.account();
-    let others = author.members.all_current().any(|member| member.account != me);
-    let owner = author.members.current(&network.keys.device_id()).is_some_and(|m| m.role == Role::Owner);
-    if owner && others {
-        return Err(SpaceError::OwnerCannotLeave);
-    }
-    if others {
-        let body = Body::ChangeRequest { kind: ChangeKind::Leave, target: me, generation };
-        write_event(tx, network, gid, &author, body).await?;
-        mls::set_standing(tx.conn(), gid, GroupStanding::Leaving).await?;
-        tell(tx, &Entry::SpaceGone(gid), now_ms()).await?;
-    } else {
-        end_membership(tx, gid, me, true).await?;
-    }
-    Ok(request.remember(tx, &[], now_ms()).await?)
-}
-
-async fn ask_to_remove(
-    tx: &mut WriteTx<'_>,
-    network: &Network,
-    gid: GroupId,
-    account: AccountId,
-    generation: u64,
-    request: &Request,
-) -> Result<(), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
-    }
-    let author = permitted(tx, network, gid, Action::Remove { target: Role::Member }).await?;
-    let member = author.members.all_current().find(|member| member.account == account);
-    let target = member.ok_or(SpaceError::MemberNotFound)?.role;
-    if target == Role::Owner || !is_permitted(&author, network, Action::Remove { target }) {
-        return Err(SpaceError::NotPermitted);
-    }
-    let body = Body::ChangeRequest { kind: ChangeKind::Remove, target: account, generation };
-    write_event(tx, network, gid, &author, body).await?;
-    Ok(request.remember(tx, &[], now_ms()).await?)
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::{StoreError, message, peer, space};
+use super::{StoreError, health, message, peer, space};
 use crate::{
     clock::time_from_ms,
     id::{AccountId, ChannelId, EventId, GroupId},
@@ -199,8 +199,10 @@ async fn resolve(
         }
         KIND_HEALTH => {
             let (name, detail) = detail.split_once(' ').unwrap_or((detail, ""));
-            let health = space::health_from(name)?;
-            Some(Change::GroupHealth { space: GroupId::try_from(subject)?, health, detail: detail.into() })
+            let was = space::health_from(name)?;
+            let space = GroupId::try_from(subject)?;
+            let group = health::status(conn, me, space).await?.map(Box::new);
+            Some(Change::GroupHealth { space, health: was, detail: detail.into(), group })
         }
         _ => return Err(StoreError::Corrupt),
     })

@@ -7,18 +7,6 @@ use sqlx::SqliteConnection;
 use super::StoreError;
 use crate::id::{EventId, GroupId, LogId};
 
-/// Own frames of a group are not wanted any more: their messages were told to have failed.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn drop_own_frames(conn: &mut SqliteConnection, gid: GroupId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE frame SET status = 'done', bytes = NULL WHERE gid = ? AND status = 'own'")
-        .bind(gid.as_bytes())
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
 /// Makes room for a new membership that begins in `epoch`; `own_log` is the log of the one before.
 ///
 /// Every log begins where it ends here: what was missed in between is withheld from there on.

@@ -1,18 +1,18 @@
-//! Sealed frames: own ones until another server has them, commits for those who were away, parked ones.
+//! Sealed frames: own ones, opened ones and commits for those who were away, and parked ones.
 
 use sqlx::SqliteConnection;
 
 use super::StoreError;
-use crate::id::{FrameId, GroupId, StateId};
+use crate::id::{FrameId, FramePlace, GroupId, StateId};
 
 /// Why a frame is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameStatus {
-    /// One's own application frame, until another server stored it.
+    /// One's own application frame.
     Own,
     /// Its state is not known yet.
     Parked,
-    /// Opened; only its id is kept, against repeats.
+    /// Opened, or never to be; kept for others, or only its id against repeats.
     Done,
 }
 
@@ -30,12 +30,26 @@ pub struct NewFrame<'a> {
     pub status: FrameStatus,
     /// The peer that carried it here; `None` for own.
     pub carrier: Option<&'a [u8]>,
+    /// Where it stands among those that others may ask for; `None`: nobody is given it.
+    pub place: Option<FramePlace>,
 }
 
 impl<'a> NewFrame<'a> {
-    /// One that was opened: its id against repeats.
+    /// One that nobody needs any more: its id against repeats.
     pub fn done(id: FrameId, gid: GroupId, env_tag: &'a [u8; 16]) -> Self {
-        Self { id, gid: Some(gid), env_tag, bytes: None, status: FrameStatus::Done, carrier: None }
+        Self {
+            id,
+            gid: Some(gid),
+            env_tag,
+            bytes: None,
+            status: FrameStatus::Done,
+            carrier: None,
+            place: None,
+        }
+    }
+
+    fn size(&self) -> i64 {
+        i64::try_from(self.bytes.map_or(0, <[u8]>::len)).unwrap_or(i64::MAX)
     }
 }
 
@@ -45,8 +59,8 @@ impl<'a> NewFrame<'a> {
 /// [`StoreError`]
 pub async fn insert(conn: &mut SqliteConnection, frame: &NewFrame<'_>, now: i64) -> Result<bool, StoreError> {
     let done = sqlx::query(
-        "INSERT OR IGNORE INTO frame (frame_id, gid, env_tag, bytes, status, carrier, received_at) \
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO frame (frame_id, gid, env_tag, bytes, status, carrier, received_at, place, size) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(frame.id.as_bytes())
     .bind(frame.gid.as_ref().map(GroupId::as_bytes))
@@ -59,6 +73,8 @@ pub async fn insert(conn: &mut SqliteConnection, frame: &NewFrame<'_>, now: i64)
     })
     .bind(frame.carrier)
     .bind(now)
+    .bind(frame.place.as_ref().map(FramePlace::as_bytes))
+    .bind(frame.size())
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -70,27 +86,53 @@ pub async fn insert(conn: &mut SqliteConnection, frame: &NewFrame<'_>, now: i64)
 /// [`StoreError`]
 pub async fn keep_commit(
     conn: &mut SqliteConnection,
-    frame: FrameId,
+    (frame, place): (FrameId, FramePlace),
     gid: GroupId,
     env_tag: &[u8; 16],
     bytes: &[u8],
     now: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO frame (frame_id, gid, env_tag, bytes, status, received_at) VALUES (?, ?, ?, ?, 'commit', ?) \
-         ON CONFLICT (frame_id) DO UPDATE SET gid = excluded.gid, bytes = excluded.bytes, status = 'commit'",
+        "INSERT INTO frame (frame_id, gid, env_tag, bytes, status, received_at, place, size) \
+         VALUES (?, ?, ?, ?, 'commit', ?, ?, ?) \
+         ON CONFLICT (frame_id) DO UPDATE SET gid = excluded.gid, bytes = excluded.bytes, status = 'commit', \
+         place = excluded.place, size = excluded.size",
     )
     .bind(frame.as_bytes())
     .bind(gid.as_bytes())
     .bind(env_tag.as_slice())
     .bind(bytes)
     .bind(now)
+    .bind(place.as_bytes())
+    .bind(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// A parked frame was opened, or never will be.
+/// A parked frame was opened, and stays for others.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn keep_parked(
+    conn: &mut SqliteConnection,
+    frame: FrameId,
+    gid: GroupId,
+    place: FramePlace,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE frame SET status = 'done', gid = ?, place = ?, size = LENGTH(bytes) \
+         WHERE frame_id = ? AND status = 'parked'",
+    )
+    .bind(gid.as_bytes())
+    .bind(place.as_bytes())
+    .bind(frame.as_bytes())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A parked frame was opened and is of no use to others, or never will be opened.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -142,33 +184,15 @@ pub async fn own_unstored(
     limit: u32,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
     Ok(sqlx::query_scalar(
-        "SELECT bytes FROM frame WHERE gid = ? AND status = 'own' AND bytes IS NOT NULL ORDER BY rowid LIMIT ?",
+        "SELECT f.bytes FROM (SELECT frame_id, MIN(id) AS first FROM outbox \
+             WHERE status = 'sealed' AND gid = ? AND frame_id IS NOT NULL \
+             GROUP BY frame_id ORDER BY first LIMIT ?) o \
+         JOIN frame f USING (frame_id) WHERE f.bytes IS NOT NULL ORDER BY o.first",
     )
     .bind(gid.as_bytes())
     .bind(limit)
     .fetch_all(conn)
     .await?)
-}
-
-/// Another server stored this own frame: its bytes are not needed here any more.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn stored_elsewhere(conn: &mut SqliteConnection, frame: FrameId) -> Result<(), StoreError> {
-    sqlx::query("UPDATE frame SET status = 'done', bytes = NULL WHERE frame_id = ? AND status = 'own'")
-        .bind(frame.as_bytes())
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// Drops what is older: parked frames that never opened, ids kept against repeats.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn drop_before(conn: &mut SqliteConnection, before: i64) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM frame WHERE received_at < ?").bind(before).execute(conn).await?;
-    Ok(())
 }
 
 /// What an author's device sealed as its message number `counter` in a state.

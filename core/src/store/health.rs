@@ -1,9 +1,15 @@
 //! How groups are: their health as stored, and what tells that it can be another one.
 
+use std::time::Duration;
+
 use sqlx::SqliteConnection;
 
 use super::{StoreError, space};
-use crate::{id::GroupId, model::GroupHealth};
+use crate::{
+    clock::now_ms,
+    id::{AccountId, GroupId, StateId},
+    model::{GroupHealth, GroupStatus},
+};
 
 /// Sets the health; true when it changed.
 ///
@@ -63,6 +69,57 @@ pub async fn get(
             .fetch_optional(conn)
             .await?;
     row.map(|(name, detail)| Ok((space::health_from(&name)?, detail))).transpose()
+}
+
+/// How a group is, from what is stored alone: the same after a restart. `None` where this account is no
+/// active member.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn status(
+    conn: &mut SqliteConnection,
+    me: AccountId,
+    gid: GroupId,
+) -> Result<Option<GroupStatus>, StoreError> {
+    type Row = (Vec<u8>, i64, Vec<u8>, String, String, u32, Option<i64>, u32, u32, bool);
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT g.head_sid, t.epoch, t.check_value, g.health, g.health_detail, \
+         (SELECT COUNT(*) FROM mls_state s WHERE s.gid = g.gid AND s.pruned_at IS NULL \
+            AND EXISTS (SELECT 1 FROM mls_row r WHERE r.gid = s.gid AND r.sid = s.sid)), \
+         (SELECT MIN(s.adopted_at) FROM mls_state s WHERE s.gid = g.gid AND s.pruned_at IS NULL \
+            AND EXISTS (SELECT 1 FROM mls_row r WHERE r.gid = s.gid AND r.sid = s.sid)), \
+         (SELECT COUNT(DISTINCT m.account) FROM member m \
+            WHERE m.gid = g.gid AND m.left_epoch IS NULL AND m.account <> ?2 AND m.account NOT IN ( \
+              SELECT n.account FROM member n JOIN peer_tip p ON p.gid = n.gid AND p.device = n.device \
+              WHERE n.gid = g.gid AND n.left_epoch IS NULL AND p.head_sid = g.head_sid)), \
+         (SELECT COUNT(*) FROM change_request c WHERE c.gid = g.gid AND c.status = 'open'), \
+         EXISTS (SELECT 1 FROM event e WHERE e.gid = g.gid AND e.status = 'parked') \
+         FROM mls_group g JOIN mls_state t ON t.gid = g.gid AND t.sid = g.head_sid \
+         WHERE g.gid = ?1 AND g.status = 'active'",
+    )
+    .bind(gid.as_bytes())
+    .bind(me.as_bytes())
+    .fetch_optional(conn)
+    .await?;
+    let Some((head, epoch, check, health, health_detail, retained, oldest, behind, waiting, parked)) = row
+    else {
+        return Ok(None);
+    };
+    let health = space::health_from(&health)?;
+    let age = oldest.map_or(0, |oldest| now_ms().saturating_sub(oldest));
+    Ok(Some(GroupStatus {
+        epoch: epoch.cast_unsigned(),
+        state_id: StateId::try_from(&*head)?,
+        check: check.try_into().map_err(|_| StoreError::Corrupt)?,
+        health,
+        health_detail,
+        retained_epochs: retained,
+        // A clock that was put back makes states young.
+        oldest_retained_age: Duration::from_millis(u64::try_from(age).unwrap_or(0)),
+        members_behind: behind,
+        waiting_changes: waiting,
+        repairing: parked || health == GroupHealth::Resyncing,
+    }))
 }
 
 /// Gives up on frames that were parked before: whoever sent them repeats what is still missing.
@@ -127,7 +184,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::random,
-        id::{FrameId, LogId, StateId},
+        id::{FrameId, LogId},
         keys::VaultKey,
         metrics::Metrics,
         store::{
@@ -147,6 +204,7 @@ mod tests {
             bytes: Some(b"sealed"),
             status: FrameStatus::Parked,
             carrier: Some(b"someone"),
+            place: None,
         };
         frame::insert(tx.conn(), &parked, 100).await?;
         Ok(())

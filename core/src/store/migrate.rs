@@ -15,6 +15,8 @@ const VAULT: &[Script] = &[
     ("0001_vault.sql", include_str!("../../../migrations/vault/0001_vault.sql")),
     ("0002_role_change.sql", include_str!("../../../migrations/vault/0002_role_change.sql")),
     ("0003_branches.sql", include_str!("../../../migrations/vault/0003_branches.sql")),
+    ("0004_send_timing.sql", include_str!("../../../migrations/vault/0004_send_timing.sql")),
+    ("0005_frame_set.sql", include_str!("../../../migrations/vault/0005_frame_set.sql")),
 ];
 const SERVER: &[Script] = &[("0001_server.sql", include_str!("../../../migrations/server/0001_server.sql"))];
 

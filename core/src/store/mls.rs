@@ -6,6 +6,7 @@ use super::{StoreError, event::ROWS};
 use crate::{
     group::rows::{RowChanges, Rows},
     id::{ChannelId, GroupId, LogId, StateId},
+    model::SendTiming,
 };
 
 /// Where this account stands in a group.
@@ -30,6 +31,8 @@ pub struct GroupRow {
     pub head: StateId,
     /// This device's log in it.
     pub own_log: LogId,
+    /// How long what this account writes waits.
+    pub timing: SendTiming,
 }
 
 /// A state that a frame's tag names.
@@ -78,16 +81,17 @@ pub async fn insert_group(
 /// # Errors
 /// [`StoreError`]
 pub async fn group(conn: &mut SqliteConnection, gid: GroupId) -> Result<Option<GroupRow>, StoreError> {
-    let row: Option<(String, Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT status, head_sid, own_log FROM mls_group WHERE gid = ?")
+    let row: Option<(String, Vec<u8>, Vec<u8>, String)> =
+        sqlx::query_as("SELECT status, head_sid, own_log, send_timing FROM mls_group WHERE gid = ?")
             .bind(gid.as_bytes())
             .fetch_optional(conn)
             .await?;
-    row.map(|(status, head, own_log)| {
+    row.map(|(status, head, own_log, timing)| {
         Ok(GroupRow {
             standing: standing_from(&status)?,
             head: StateId::try_from(&*head)?,
             own_log: LogId::try_from(&*own_log)?,
+            timing: timing_from(&timing)?,
         })
     })
     .transpose()
@@ -101,19 +105,51 @@ pub async fn group_of_channel(
     conn: &mut SqliteConnection,
     channel: ChannelId,
 ) -> Result<Option<(GroupId, GroupRow)>, StoreError> {
-    type Row = (Vec<u8>, String, Vec<u8>, Vec<u8>);
+    type Row = (Vec<u8>, String, Vec<u8>, Vec<u8>, String);
     let row: Option<Row> = sqlx::query_as(
-        "SELECT gid, g.status, g.head_sid, g.own_log FROM channel JOIN mls_group g USING (gid) WHERE channel_id = ?",
+        "SELECT gid, g.status, g.head_sid, g.own_log, g.send_timing FROM channel \
+         JOIN mls_group g USING (gid) WHERE channel_id = ?",
     )
     .bind(channel.as_bytes())
     .fetch_optional(conn)
     .await?;
-    row.map(|(gid, status, head, own_log)| {
-        let standing = standing_from(&status)?;
+    row.map(|(gid, status, head, own_log, timing)| {
+        let (standing, timing) = (standing_from(&status)?, timing_from(&timing)?);
         let (head, own_log) = (StateId::try_from(&*head)?, LogId::try_from(&*own_log)?);
-        Ok((GroupId::try_from(&*gid)?, GroupRow { standing, head, own_log }))
+        Ok((GroupId::try_from(&*gid)?, GroupRow { standing, head, own_log, timing }))
     })
     .transpose()
+}
+
+/// Sets how long what this account writes in a group waits.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn set_timing(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    timing: SendTiming,
+) -> Result<(), StoreError> {
+    let name = match timing {
+        SendTiming::Fast => "fast",
+        SendTiming::Balanced => "balanced",
+        SendTiming::Strict => "strict",
+    };
+    sqlx::query("UPDATE mls_group SET send_timing = ? WHERE gid = ?")
+        .bind(name)
+        .bind(gid.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+pub(super) fn timing_from(name: &str) -> Result<SendTiming, StoreError> {
+    match name {
+        "fast" => Ok(SendTiming::Fast),
+        "balanced" => Ok(SendTiming::Balanced),
+        "strict" => Ok(SendTiming::Strict),
+        _ => Err(StoreError::Corrupt),
+    }
 }
 
 /// Groups whose frames this device still takes part in: active and leaving ones.

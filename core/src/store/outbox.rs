@@ -31,7 +31,18 @@ pub(super) async fn queue_events(
     Ok(())
 }
 
-/// Queued events of a group that may leave, oldest first, with their SignedEvent bytes. While someone is to
+/// A queued event of one's own.
+#[derive(Debug)]
+pub struct QueuedEvent {
+    /// Its outbox row.
+    pub id: i64,
+    /// Its lamport.
+    pub lamport: u64,
+    /// SignedEvent bytes.
+    pub signed: Vec<u8>,
+}
+
+/// Queued events of a group that may leave, oldest first. While someone is to
 /// be removed that is only one's own requests to change the group, and what was written before them.
 ///
 /// # Errors
@@ -40,9 +51,9 @@ pub async fn queued_events(
     conn: &mut SqliteConnection,
     gid: GroupId,
     limit: u32,
-) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
-    Ok(sqlx::query_as(
-        "SELECT o.id, e.signed FROM outbox o JOIN mls_group g ON g.gid = o.gid \
+) -> Result<Vec<QueuedEvent>, StoreError> {
+    let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(
+        "SELECT o.id, e.lamport, e.signed FROM outbox o JOIN mls_group g ON g.gid = o.gid \
          JOIN event e ON e.gid = o.gid AND e.log = g.own_log AND e.seq = o.seq AND e.event_id = o.ref \
          WHERE o.status = 'queued' AND o.gid = ?1 AND o.kind = 'event' \
          AND (NOT EXISTS (SELECT 1 FROM change_request c \
@@ -54,7 +65,28 @@ pub async fn queued_events(
     .bind(gid.as_bytes())
     .bind(limit)
     .fetch_all(conn)
-    .await?)
+    .await?;
+    let read =
+        |(id, lamport, signed): (i64, i64, _)| QueuedEvent { id, lamport: lamport.cast_unsigned(), signed };
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// Whether an event of one of these kinds is queued in a group.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn is_queued(conn: &mut SqliteConnection, gid: GroupId, kinds: &[i32]) -> Result<bool, StoreError> {
+    let mut query = QueryBuilder::new(
+        "SELECT EXISTS (SELECT 1 FROM outbox o JOIN event e ON e.event_id = o.ref \
+         WHERE o.status = 'queued' AND o.kind = 'event' AND o.gid = ",
+    );
+    query.push_bind(gid.0.to_vec()).push(" AND e.kind IN (");
+    let mut listed = query.separated(", ");
+    for kind in kinds {
+        listed.push_bind(*kind);
+    }
+    query.push("))");
+    Ok(query.build_query_scalar().fetch_one(conn).await?)
 }
 
 /// Groups with queued events.

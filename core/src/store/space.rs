@@ -2,12 +2,12 @@
 
 use sqlx::SqliteConnection;
 
-use super::StoreError;
+use super::{StoreError, health, mls};
 use crate::{
     certificate::Certificate,
     clock::time_from_ms,
-    id::{AccountId, ChannelId, DeviceId, GroupId, StateId},
-    model::{Channel, GroupHealth, GroupStatus, Member, Role, Space},
+    id::{AccountId, ChannelId, DeviceId, GroupId},
+    model::{Channel, GroupHealth, Member, Role, Space},
 };
 
 /// A device that is or was a leaf of the group.
@@ -37,23 +37,24 @@ pub async fn space(
     me: AccountId,
     gid: GroupId,
 ) -> Result<Option<Space>, StoreError> {
-    type Row = (String, String, i64, Vec<u8>, i64, Vec<u8>, String, String);
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT s.name, s.description, s.created_at, g.head_sid, t.epoch, t.check_value, g.health, g.health_detail \
-         FROM space s JOIN mls_group g USING (gid) JOIN mls_state t ON t.gid = g.gid AND t.sid = g.head_sid \
-         WHERE s.gid = ? AND g.status = 'active'",
+    let row: Option<(String, String, i64, String)> = sqlx::query_as(
+        "SELECT s.name, s.description, s.created_at, g.send_timing FROM space s JOIN mls_group g USING (gid) \
+         WHERE gid = ?",
     )
     .bind(gid.as_bytes())
     .fetch_optional(&mut *conn)
     .await?;
-    let Some((name, description, created_at, sid, epoch, check, health, health_detail)) = row else {
+    let (Some((name, description, created_at, timing)), Some(group)) =
+        (row, health::status(conn, me, gid).await?)
+    else {
         return Ok(None);
     };
-    let members: Vec<(Vec<u8>, i64)> =
-        sqlx::query_as("SELECT DISTINCT account, role FROM member WHERE gid = ? AND left_epoch IS NULL")
-            .bind(gid.as_bytes())
-            .fetch_all(conn)
-            .await?;
+    let members: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT DISTINCT account, role FROM member WHERE gid = ? AND left_epoch IS NULL ORDER BY account",
+    )
+    .bind(gid.as_bytes())
+    .fetch_all(conn)
+    .await?;
     let owner = members.iter().find(|(_, role)| *role == Role::Owner as i64);
     let mine = members.iter().find(|(account, _)| account == me.as_bytes());
     let (Some((owner, _)), Some((_, my_role))) = (owner, mine) else { return Err(StoreError::Corrupt) };
@@ -65,13 +66,8 @@ pub async fn space(
         my_role: role_from(*my_role)?,
         member_count: u32::try_from(members.len()).unwrap_or(u32::MAX),
         created_at: time_from_ms(created_at),
-        group: GroupStatus {
-            epoch: epoch.cast_unsigned(),
-            state_id: StateId::try_from(&*sid)?,
-            check: check.try_into().map_err(|_| StoreError::Corrupt)?,
-            health: health_from(&health)?,
-            health_detail,
-        },
+        group,
+        send_timing: mls::timing_from(&timing)?,
     }))
 }
 

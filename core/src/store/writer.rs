@@ -3,6 +3,7 @@
 //! Steps that wait at the same time share one durable commit (a commit costs a disk flush, a step
 //! next to nothing). Knows no subject's SQL, and never waits for anything but the database.
 
+mod resting;
 mod step;
 
 use std::{
@@ -16,8 +17,11 @@ use tokio::{
     time::timeout,
 };
 
-use self::step::{Answer, Verdict};
 pub(super) use self::step::{Peek, Pending, Step};
+use self::{
+    resting::Resting,
+    step::{Answer, Verdict},
+};
 use super::{StoreError, connect::Database};
 use crate::{id::GroupId, metrics::Metrics};
 
@@ -153,7 +157,8 @@ impl Writer {
     /// The next command; without one for a while, the connection is given back.
     async fn next(&mut self) -> Option<Command> {
         if self.connection.is_some() {
-            match timeout(self.idle, self.queue.recv()).await {
+            let resting = Resting::begin();
+            match timeout(resting.patience(self.idle), self.queue.recv()).await {
                 Ok(command) => return command,
                 Err(_) => self.disconnect().await,
             }

@@ -5,7 +5,8 @@
 use spacepanda_proto::api::v1::{
     Channel, CreateChannelRequest, CreateInviteRequest, CreateSpaceRequest, GetSpaceRequest, Invite,
     JoinSpaceRequest, JoinState, LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest,
-    ListSpacesRequest, Member, RemoveMemberRequest, Space,
+    ListSpacesRequest, Member, RemoveMemberRequest, Role, SendTiming, SetMemberRoleRequest, Space,
+    UpdateSpaceRequest,
 };
 use tonic::Status;
 
@@ -15,8 +16,13 @@ use crate::harness::wait::wait_until;
 impl Person {
     /// Creates a space.
     pub(crate) async fn create_space(&self, name: &str) -> Space {
-        let request =
-            CreateSpaceRequest { name: name.into(), request_id: request_id(), ..Default::default() };
+        let request = CreateSpaceRequest {
+            name: name.into(),
+            // Stories are not about waiting, but for the one that is.
+            send_timing: SendTiming::Fast.into(),
+            request_id: request_id(),
+            ..Default::default()
+        };
         self.spaces().create_space(request).await.expect("create a space").into_inner()
     }
 
@@ -113,17 +119,61 @@ impl Person {
     pub(crate) async fn join(&self, link: &str) -> Space {
         let (state, space) = self.try_join(link).await.expect("join");
         assert_eq!(state, JoinState::Joined, "{} joins at once", self.name());
-        space.expect("a join at once answers the space")
+        let space = space.expect("a join at once answers the space");
+        self.set_timing(&space.space_id, SendTiming::Fast).await
     }
 
-    /// Removes a member.
-    pub(crate) async fn remove(&self, space_id: &str, account_id: &str) {
+    /// Sets how long what this person writes waits.
+    pub(crate) async fn set_timing(&self, space_id: &str, timing: SendTiming) -> Space {
+        let request = UpdateSpaceRequest {
+            space_id: space_id.into(),
+            send_timing: timing.into(),
+            ..Default::default()
+        };
+        self.spaces().update_space(request).await.expect("set the timing").into_inner()
+    }
+
+    /// Asks to remove a member.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub(crate) async fn try_remove(&self, space_id: &str, account_id: &str) -> Result<(), Status> {
         let request = RemoveMemberRequest {
             space_id: space_id.into(),
             account_id: account_id.into(),
             request_id: request_id(),
         };
-        self.spaces().remove_member(request).await.expect("remove a member");
+        self.spaces().remove_member(request).await.map(drop)
+    }
+
+    /// Removes a member.
+    pub(crate) async fn remove(&self, space_id: &str, account_id: &str) {
+        self.try_remove(space_id, account_id).await.expect("remove a member");
+    }
+
+    /// Asks for another role of a member.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub(crate) async fn try_set_role(
+        &self,
+        space_id: &str,
+        member: &Person,
+        role: Role,
+    ) -> Result<Member, Status> {
+        let request = SetMemberRoleRequest {
+            space_id: space_id.into(),
+            account_id: member.account().into(),
+            role: role.into(),
+            request_id: request_id(),
+        };
+        Ok(self.spaces().set_member_role(request).await?.into_inner())
+    }
+
+    /// Gives a member another role, at once.
+    pub(crate) async fn set_role(&self, space_id: &str, member: &Person, role: Role) {
+        let now = self.try_set_role(space_id, member, role).await.expect("set a role").role();
+        assert_eq!(now, role, "{} becomes it at once", member.name());
     }
 
     /// Leaves a space.

@@ -21,6 +21,8 @@ pub(super) mod reference {
     pub(crate) const SEND_TO_VISIBLE_MS: f64 = DURABLE_TRANSACTION_MS + 0.132 + DURABLE_TRANSACTION_MS;
     /// openmls, suite 0x0001, one thread: the commit that adds one to a fresh tree of 100.
     pub(crate) const ADD_TO_100_MS: f64 = 6.7;
+    /// openmls, suite 0x0001, one thread: processing a commit in a populated tree of 100.
+    pub(crate) const PROCESS_AT_100_MS: f64 = 0.78;
     /// An idle listening libp2p swarm without Kademlia.
     pub(crate) const IDLE_SWARM_KIB: f64 = 21.0;
 }

@@ -53,6 +53,15 @@ pub(super) fn read_events(gid: GroupId, application: &Application) -> Result<Vec
     }
 }
 
+/// The lamport of the first event of a message whose author sealed its own events for every member of the
+/// state; nothing of one that was carried to someone, or holds nothing readable.
+pub(super) fn sealed_for_all(events: &[Taken]) -> Option<u64> {
+    match events.first()? {
+        Taken::Event { signed, fresh: true } => Some(signed.event.lamport),
+        Taken::Event { fresh: false, .. } | Taken::Withheld(_) => None,
+    }
+}
+
 fn read_carried(gid: GroupId, carried: &CarriedEvent) -> Result<Taken, Offence> {
     match carried.kind.as_ref().ok_or(Offence::Malformed)? {
         carried_event::Kind::Event(bytes) => {

@@ -45,7 +45,7 @@ impl Network {
         error: ApplicationError,
         batch: &mut Batch,
     ) -> Result<FrameOutcome, SlotError> {
-        let Taking { peer, frame, opened, .. } = taking;
+        let Taking { carrier, frame, opened, .. } = taking;
         let generation = taking.generation();
         let before = match batch.just_opened(generation) {
             Some(hash) => Some(hash),
@@ -62,7 +62,7 @@ impl Network {
             return Ok(FrameOutcome::Foreign);
         }
         tracing::warn!("a message key was used twice: a copy of a vault may have been put back somewhere");
-        self.offend(peer, Offence::KeyReuse);
+        self.blame(*carrier, Offence::KeyReuse);
         Ok(FrameOutcome::Rejected)
     }
 }

@@ -1,6 +1,6 @@
 //! The step that stores a batch of opened frames (T4).
 
-use super::{Batch, read::Taken};
+use super::{Batch, Opened, read::Taken};
 use crate::{
     group::rows::RowChanges,
     id::{GroupId, StateId},
@@ -47,10 +47,7 @@ pub(super) async fn store_batch(
     let mut book = LogBook::open(tx.conn(), gid).await?;
     let (mut effects, mut verdict) = (Effects::default(), Verdict::default());
     for opened in batch.opened {
-        let done = NewFrame::done(opened.frame, gid, &opened.env_tag);
-        if !frame::insert(tx.conn(), &done, reading.now).await? {
-            frame::unpark(tx.conn(), opened.frame).await?;
-        }
+        keep(tx, gid, &opened, reading.now).await?;
         // It opened, so its key was not used: its author counts wrongly.
         if !frame::note_opened(tx.conn(), opened.generation, &opened.message_hash).await? {
             verdict.offences.push(Offence::KeyReuse);
@@ -62,6 +59,22 @@ pub(super) async fn store_batch(
     effects.merge(journal::drain_parked(tx, &mut book, reading).await?);
     book.close(tx, reading.now).await?;
     Ok((effects, verdict))
+}
+
+/// What its author sealed for everyone stays for those who missed it. What was carried was meant for one.
+async fn keep(tx: &mut WriteTx<'_>, gid: GroupId, opened: &Opened, now: i64) -> Result<(), StoreError> {
+    let done = NewFrame::done(opened.frame, gid, &opened.env_tag);
+    let Some((place, bytes)) = &opened.kept else {
+        if !frame::insert(tx.conn(), &done, now).await? {
+            frame::unpark(tx.conn(), opened.frame).await?;
+        }
+        return Ok(());
+    };
+    let kept = NewFrame { bytes: Some(bytes), place: Some(*place), ..done };
+    if !frame::insert(tx.conn(), &kept, now).await? {
+        frame::keep_parked(tx.conn(), opened.frame, gid, *place).await?;
+    }
+    Ok(())
 }
 
 async fn apply_one(

@@ -6,7 +6,7 @@ use prost::Message;
 use spacepanda_proto::api::v1::{
     CreateChannelRequest, CreateInviteRequest, CreateSpaceRequest, GetSpaceRequest, JoinSpaceRequest,
     LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest, ListSpacesRequest, RemoveMemberRequest,
-    RevokeInviteRequest, Role, Visibility,
+    RevokeInviteRequest, Role, SetMemberRoleRequest, UpdateSpaceRequest, Visibility,
 };
 use tonic::Code;
 
@@ -25,8 +25,33 @@ pub(super) fn space(name: &str, known: &Known<'_>) -> Option<Vec<Case>> {
                     "a long description",
                     &CreateSpaceRequest { description: "d".repeat(1_001), ..good.clone() },
                 ),
+                field(
+                    "send_timing",
+                    "an unknown timing",
+                    &CreateSpaceRequest { send_timing: 99, ..good.clone() },
+                ),
                 field("request_id", "no UUID", &CreateSpaceRequest { request_id: "x".into(), ..good }),
             ]
+        }
+        "UpdateSpace" => {
+            let good = UpdateSpaceRequest { space_id: known.space.into(), ..Default::default() };
+            let mut cases = space_id(|space_id| UpdateSpaceRequest { space_id, ..Default::default() });
+            cases.extend([
+                field("name", "no name", &UpdateSpaceRequest { name: Some(" ".into()), ..good.clone() }),
+                field("name", "a long name", &UpdateSpaceRequest { name: Some(long_name()), ..good.clone() }),
+                field(
+                    "description",
+                    "a long description",
+                    &UpdateSpaceRequest { description: Some("d".repeat(1_001)), ..good.clone() },
+                ),
+                field(
+                    "send_timing",
+                    "an unknown timing",
+                    &UpdateSpaceRequest { send_timing: 99, ..good.clone() },
+                ),
+                field("request_id", "no UUID", &UpdateSpaceRequest { request_id: "x".into(), ..good }),
+            ]);
+            cases
         }
         "GetSpace" => space_id(|space_id| GetSpaceRequest { space_id }),
         "ListSpaces" => {
@@ -112,6 +137,36 @@ pub(super) fn membership(name: &str, known: &Known<'_>) -> Option<Vec<Case>> {
                     &RemoveMemberRequest { request_id: "x".into(), ..of("ab".repeat(32)) },
                 ),
                 refuse("a stranger", &of("ab".repeat(32)), Code::NotFound, "MEMBER_NOT_FOUND"),
+            ]);
+            cases
+        }
+        "SetMemberRole" => {
+            let of = |account_id: &str, role: i32| SetMemberRoleRequest {
+                space_id: known.space.into(),
+                account_id: account_id.into(),
+                role,
+                ..Default::default()
+            };
+            let (stranger, member) = ("ab".repeat(32), Role::Member.into());
+            let mut cases =
+                space_id(|space_id| SetMemberRoleRequest { space_id, ..of(known.account, member) });
+            cases.extend([
+                field("account_id", "no account", &of("", member)),
+                field("account_id", "no hex", &of(&"z".repeat(64), member)),
+                field("role", "no role", &of(&stranger, 0)),
+                field("role", "an unknown role", &of(&stranger, 99)),
+                field(
+                    "request_id",
+                    "no UUID",
+                    &SetMemberRoleRequest { request_id: "x".into(), ..of(&stranger, member) },
+                ),
+                refuse("a stranger", &of(&stranger, member), Code::NotFound, "MEMBER_NOT_FOUND"),
+                refuse(
+                    "the last owner",
+                    &of(known.account, Role::Admin.into()),
+                    Code::FailedPrecondition,
+                    "LAST_OWNER",
+                ),
             ]);
             cases
         }
