@@ -64,7 +64,7 @@ const USES: &[(&str, &[&str])] = &[
     ("event", &["certificate", "id", "model"]),
     ("invite", &["event", "id"]),
     ("group", &["certificate", "dag", "event", "id", "model", "permission"]),
-    ("measure", &["certificate", "clock", "event", "group", "id", "model"]),
+    ("measure", &["certificate", "clock", "dag", "event", "group", "id", "model"]),
     ("router", &["metrics"]),
     ("store", &["certificate", "clock", "dag", "group", "id", "keys", "metrics", "model"]),
     ("journal", &["certificate", "event", "id", "model", "permission", "store"]),

@@ -21,7 +21,7 @@ use crate::{
     reconcile::place_of_commit,
     router::PeerId,
     store::{
-        StoreError, WriteTx, branch, commit, frame,
+        StoreError, WriteTx, branch, commit, frame, frame_set,
         mls::{self, GroupStanding, TaggedState},
     },
 };
@@ -43,8 +43,9 @@ pub(super) struct Learnt {
 impl Learnt {
     async fn store(&self, tx: &mut WriteTx<'_>, gid: GroupId, now: i64) -> Result<(), StoreError> {
         let (conn, sid) = (tx.conn(), self.node.sid);
-        if let Some((_, rows)) = &self.secrets {
+        if let Some((facts, rows)) = &self.secrets {
             mls::store_rows(conn, gid, sid, rows).await?;
+            frame_set::forget_unusable(conn, gid, &facts.env_tag).await?;
         }
         let facts = self.secrets.as_ref().map(|(facts, _)| facts);
         branch::insert_child(conn, gid, &self.node, facts, now).await?;

@@ -1,5 +1,6 @@
 //! Frames from peers: opened in the state their tag names, stored with all they change in one step (T4).
 
+mod park;
 mod read;
 mod reuse;
 mod step;
@@ -13,7 +14,7 @@ use self::{
     step::store_batch,
 };
 use super::{
-    Network, Slot, SlotError, health,
+    Network, Slot, SlotError,
     misbehaviour::{Carrier, Offence},
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     router::PeerId,
     store::{
         StoreError,
-        frame::{self, Generation, NewFrame},
+        frame::Generation,
         mls::{self, TaggedState},
         peer,
     },
@@ -38,8 +39,6 @@ use crate::{
 
 /// Frames of one push; more are refused.
 const MAX_FRAMES: usize = 256;
-/// Bytes that one peer may have parked here.
-const MAX_PARKED_BYTES: u64 = 8 << 20;
 
 /// A frame of a known state, as it came.
 pub(super) struct Arrived {
@@ -182,50 +181,6 @@ impl Network {
             }
             Err(_) => Err(FrameOutcome::Busy),
         }
-    }
-
-    /// Sets a frame of an unknown state aside: a commit on the way may make it readable. Gives the state
-    /// if that commit has just come.
-    pub(super) async fn park(
-        self: &Arc<Self>,
-        certificate: &Certificate,
-        frame: &Frame,
-        bytes: &[u8],
-    ) -> Result<TaggedState, FrameOutcome> {
-        let (id, tag, bytes) = (frame.id(), frame.env_tag(), bytes.to_vec());
-        let (carrier, certificate) = (certificate.peer_id.clone(), certificate.clone());
-        let parked: Result<Result<TaggedState, FrameOutcome>, StoreError> = self
-            .vault
-            .write(move |tx| {
-                Box::pin(async move {
-                    if let Some(state) = mls::state_by_tag(tx.conn(), &tag).await? {
-                        return Ok(Ok(state));
-                    }
-                    if frame::parked_bytes(tx.conn(), &carrier).await? + bytes.len() as u64 > MAX_PARKED_BYTES
-                    {
-                        return Ok(Err(FrameOutcome::Busy));
-                    }
-                    let parked = NewFrame {
-                        id,
-                        gid: None,
-                        env_tag: &tag,
-                        bytes: Some(&bytes),
-                        status: frame::FrameStatus::Parked,
-                        carrier: Some(&carrier),
-                        place: None,
-                    };
-                    if !frame::insert(tx.conn(), &parked, now_ms()).await? {
-                        return Ok(Err(FrameOutcome::Duplicate));
-                    }
-                    // Which group it is of cannot be told; with one group shared there is no doubt.
-                    if let [gid] = *peer::shared_groups(tx.conn(), &certificate).await? {
-                        health::resync(tx, gid).await?;
-                    }
-                    Ok(Err(FrameOutcome::Stored))
-                })
-            })
-            .await;
-        parked.unwrap_or(Err(FrameOutcome::Busy))
     }
 
     /// Takes frames of one group, in order; commits and Tips take their turn among them.

@@ -114,6 +114,23 @@ pub async fn note_unusable(
     Ok(())
 }
 
+/// The state with this tag is here now: frames of it that could not be used may be fetched again.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn forget_unusable(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    env_tag: &[u8; 16],
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM frame WHERE gid = ? AND place IS NOT NULL AND size = 0 AND env_tag = ?")
+        .bind(gid.as_bytes())
+        .bind(env_tag.as_slice())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// The first epoch of a live group that this certificate's device may have frames of: the one it came in;
 /// `None` for whoever is no member.
 ///

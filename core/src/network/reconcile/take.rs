@@ -65,10 +65,11 @@ impl Network {
             };
             match state {
                 Some(state) if state.gid != gid => return Err(Failed::Nonsense),
-                Some(state) if state.pruned => unusable.push((place, id, env_tag)),
-                Some(state) => run.push(Fetched { place, id, env_tag, arrived: Arrived { state, bytes } }),
-                // Of a branch that did not come with it.
-                None => drop(self.park(certificate, &frame, &bytes).await),
+                Some(state) if !state.pruned => {
+                    run.push(Fetched { place, id, env_tag, arrived: Arrived { state, bytes } });
+                }
+                // Pruned, or of a branch whose commit does not lead this device there: as one that removed it.
+                _ => unusable.push((place, id, env_tag)),
             }
         }
         refused += self.take_run(gid, &peer, &mut run, &mut unusable).await?;
