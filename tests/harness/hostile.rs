@@ -58,7 +58,11 @@ type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 impl Intruder {
     /// A new stranger.
     pub(crate) async fn new(name: &str) -> Self {
-        let identity = Identity::generate(name, name, now_ms());
+        Self::with(Identity::generate(name, name, now_ms())).await
+    }
+
+    /// Someone whose keys it has.
+    pub(crate) async fn with(identity: Identity) -> Self {
         let listen = Address::parse("/ip4/127.0.0.1/tcp/0").expect("an address");
         let config = RouterConfig::new(identity.peer_secret.clone(), listen);
         let (router, events, _) = router::start(config, &Metrics::new()).await.expect("a router");

@@ -4,6 +4,7 @@
 //! were told get into their logs.
 
 mod certificates;
+mod committers;
 mod disguises;
 mod epochs;
 mod forgery;

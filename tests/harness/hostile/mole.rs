@@ -189,6 +189,15 @@ impl Mole {
         committed.frame
     }
 
+    /// Makes a commit as an honest member would, and goes on from it; gives the frame.
+    pub(crate) fn commit(&mut self, change: Change, justification: Vec<u8>) -> Vec<u8> {
+        let device = self.intruder.device();
+        let committed = self.head().commit(&device, change, justification);
+        let committed = committed.unwrap_or_else(|error| panic!("the commit: {error}"));
+        self.states.push(committed.child);
+        committed.frame
+    }
+
     /// A Tip that is as it should be, with the next counter.
     pub(crate) fn tip(&mut self) -> Tip {
         self.counter += 1;
