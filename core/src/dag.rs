@@ -64,6 +64,8 @@ pub struct Dag {
     children: BTreeMap<StateId, BTreeSet<StateId>>,
     /// States that this device entered other than by a commit, and which of its entries each was.
     roots: BTreeMap<StateId, u64>,
+    /// The entries before this one are void: see [`Dag::forsake`].
+    forsaken: u64,
     supports: Supports,
     /// Who lies below whom; emptied by whatever changes it.
     spans: OnceLock<Spans>,
@@ -79,6 +81,7 @@ impl Dag {
             claims: Claims::default(),
             children: BTreeMap::new(),
             roots: BTreeMap::new(),
+            forsaken: 0,
             supports: Supports::default(),
             spans: OnceLock::new(),
         }
@@ -100,6 +103,18 @@ impl Dag {
         let inserted = self.learn(node);
         self.hang(sid, before);
         inserted
+    }
+
+    /// Gives up the entries before the `nth`: this device's leaf in them is not to be used any more, since
+    /// others know more of it than it does itself. Of what it knew of the group then only who was in it
+    /// still counts: see [`Dag::head`].
+    pub fn forsake(&mut self, nth: u64) {
+        self.forsaken = nth.max(self.forsaken);
+    }
+
+    /// The first entry that is not given up.
+    pub fn forsaken(&self) -> u64 {
+        self.forsaken
     }
 
     /// Takes in a state whose commit was checked as far as [`Node::held`] says; of a [`Held::Claimed`]

@@ -61,11 +61,13 @@ pub enum Mutant {
     AcceptedBeforeStored,
     /// Who lost the way does not ask for a fresh leaf.
     NeverRejoins,
+    /// Nobody waits for others' turns. That costs forks and breaks nothing, so it is measured, not hunted.
+    SlotsOff,
 }
 
 #[cfg(any(test, feature = "testing"))]
 impl Mutant {
-    /// All of them.
+    /// Those that an invariant must notice.
     pub const ALL: [Self; 27] = [
         Self::TieBreakFlipped,
         Self::OwnRemovalVoteCounted,

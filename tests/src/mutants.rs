@@ -19,7 +19,15 @@ use spacepanda_core::{
 };
 
 /// Kinds of weather, those first in which most goes wrong.
-const WEATHER: [Profile; 4] = [Profile::MIXED, Profile::PARTITIONS, Profile::CRASHES, Profile::DORMANT];
+const WEATHER: [Profile; 7] = [
+    Profile::MIXED,
+    Profile::PARTITIONS,
+    Profile::CRASHES,
+    Profile::DORMANT,
+    Profile::QUARRELS,
+    Profile::RESTLESS,
+    Profile::MISDEEDS,
+];
 
 /// Runs the simulated group with one rule broken at a time.
 #[derive(Parser)]

@@ -11,10 +11,16 @@ use std::{
 };
 
 use clap::Parser;
-use spacepanda_core::simulation::{
-    Profile, Report,
-    member::{Config, World, world},
+use spacepanda_core::{
+    mutant::Mutant,
+    simulation::{
+        Profile, Report, Totals,
+        member::{Config, World, world},
+    },
 };
+
+/// Between two Tips, on average, milliseconds: a round of talk.
+const ROUND_MS: u64 = 30_000;
 
 /// Runs seeds of a simulated group until one breaks a rule or all have run.
 #[derive(Parser)]
@@ -25,7 +31,8 @@ struct Options {
     /// The MLS below: fake or openmls.
     #[arg(long, default_value = "fake")]
     backend: String,
-    /// The weather: calm, mixed, partitions, crashes, dormant, large or long.
+    /// The weather: calm, mixed, partitions, crashes, dormant, large, long, quarrels, restless,
+    /// misdeeds or steady.
     #[arg(long, default_value = "mixed")]
     profile: String,
     /// Runs this seed alone.
@@ -37,6 +44,12 @@ struct Options {
     /// With --keep: on wires that lose nothing.
     #[arg(long)]
     calm: bool,
+    /// Nobody waits for others' turns to commit: how many forks that makes.
+    #[arg(long)]
+    without_slots: bool,
+    /// Goes on when a seed fails, and lists all that do.
+    #[arg(long)]
+    all: bool,
     /// Threads; by default one for each processor.
     #[arg(long)]
     threads: Option<usize>,
@@ -54,8 +67,10 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 fn main() -> ExitCode {
     let options = Options::parse();
     let mut out = io::stdout().lock();
+    let mutant = options.without_slots.then_some(Mutant::SlotsOff);
+    let config = Config { mutant, ..Config::default() };
     let profile = Profile::named(&options.profile);
-    let world = profile.and_then(|profile| world(&options.backend, profile, Config::default()));
+    let world = profile.and_then(|profile| world(&options.backend, profile, config));
     let Some(world) = world else {
         let _ = writeln!(out, "there is no such weather or backend");
         return ExitCode::FAILURE;
@@ -85,11 +100,35 @@ fn tell(options: &Options, world: &dyn World) -> (String, bool) {
         return (replayed(&report), report.violation.is_none());
     }
     let threads = options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    if options.all {
+        let totals = world.survey(options.seeds.clone(), threads);
+        let failed = totals.failed.iter().map(|(seed, rule)| format!("seed {seed} breaks {rule}\n"));
+        let text = told(options, &totals);
+        return (failed.chain([text]).collect(), totals.failed.is_empty());
+    }
     let totals = world.sweep(options.seeds.clone(), threads);
     match &totals.failure {
-        None => (format!("{} on {}: {totals}", options.profile, options.backend), true),
+        None => (told(options, &totals), true),
         Some(failure) => (format!("{totals}\n{}", world.explain(failure, options.most_runs)), false),
     }
+}
+
+/// What the seeds did, and how fast members found together again.
+fn told(options: &Options, totals: &Totals) -> String {
+    let rounds = |settled_ms: u64| settled_ms.div_ceil(ROUND_MS);
+    let late = totals.settled_ms.iter().filter(|(members, ms)| rounds(*ms) > most_rounds(*members)).count();
+    let longest = totals.settled_ms.iter().map(|(_, ms)| rounds(*ms)).max().unwrap_or_default();
+    format!(
+        "{} on {}: {totals}\n  {late:>12}  seeds needed more than ceil(log2 n) + ceil(ln n) + 4 rounds to agree\n  \
+         {longest:>12}  rounds was the longest",
+        options.profile, options.backend
+    )
+}
+
+/// Rounds of talk in which members of a healed group are to agree, even where nobody was removed.
+fn most_rounds(members: u16) -> u64 {
+    let most = (f64::from(members).log2().ceil() + f64::from(members).ln().ceil()).max(0.0);
+    (0..=64_u16).find(|whole| f64::from(*whole) >= most).map_or(64, u64::from) + 4
 }
 
 fn replayed(report: &Report) -> String {

@@ -304,7 +304,8 @@ impl Dag {
     ///
     /// Whoever made the Welcome has one vote of these and chose the epoch, which can silence those against
     /// but add none in favour: one hostile member captures nobody. In a group of two there is no one else
-    /// to ask, and nobody else to lose.
+    /// to ask, and nobody else to lose. Where the entry is given up ([`Dag::forsake`]), one of the others is
+    /// enough to go on at a new one, when more are not elsewhere.
     fn continues_at(&self, root: StateId, base: StateId, head: &Head) -> bool {
         let last = match head {
             // Of a state that this device was in, only the secrets are gone.
@@ -314,7 +315,8 @@ impl Dag {
             Head::Beyond { wanted, .. } => return self.is_below(&root, wanted),
             Head::At(last) => last,
         };
-        if self.is_below(&root, &base) && !self.is_below(&root, last) {
+        let void = self.roots.get(&base).is_some_and(|nth| *nth < self.forsaken);
+        if !void && self.is_below(&root, &base) && !self.is_below(&root, last) {
             return false;
         }
         let (Some(last), Some(entered)) = (self.node(last), self.node(&root)) else { return false };
@@ -330,7 +332,9 @@ impl Dag {
                 }
             }
         }
-        with * 2 > others || (with >= SETTLED_ACCOUNTS * WHOLE_VOTE && with > against)
+        // Nothing can be lost of an entry that is void, and many of those who were there may have left.
+        let enough = if void { WHOLE_VOTE } else { SETTLED_ACCOUNTS * WHOLE_VOTE };
+        with * 2 > others || (with >= enough && with > against)
     }
 }
 

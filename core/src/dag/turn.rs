@@ -96,7 +96,7 @@ fn own_slot(outlook: &Outlook<'_>) -> Duration {
     let stays = |device: &DeviceId| outlook.after.devices().any(|after| after == device);
     let first = outlook.ranked.iter().take_while(|device| **device != outlook.own);
     let before = first.filter(|device| outlook.online.contains(device) && stays(device)).count();
-    let turns = u32::try_from(before).unwrap_or(u32::MAX);
+    let turns = if mutant::on(Mutant::SlotsOff) { 0 } else { u32::try_from(before).unwrap_or(u32::MAX) };
     let whole = if outlook.removal { turns.min(TURNS_BEFORE_REMOVAL) } else { turns };
     SLOT.saturating_mul(whole).saturating_add(SHORT_SLOT.saturating_mul(turns - whole))
 }

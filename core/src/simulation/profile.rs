@@ -17,6 +17,17 @@ const MAX_WRITES_AHEAD: u64 = 12;
 /// A flood sends everything up to so many times more.
 const MAX_FLOOD_COPIES: u64 = 50;
 
+/// What users mostly ask for; the scenario knows what that means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// A little of everything.
+    Usual,
+    /// To get rid of each other.
+    Quarrels,
+    /// The same small thing again and again: long histories.
+    Restless,
+}
+
 /// How often each fault is drawn, against the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weights {
@@ -77,6 +88,10 @@ pub struct Profile {
     pub quality: Quality,
     /// Which faults.
     pub weights: Weights,
+    /// What users ask for.
+    pub mood: Mood,
+    /// Of a hundred commands those that make one and the same member break the protocol.
+    pub misdeeds_percent: u32,
 }
 
 impl Profile {
@@ -92,6 +107,8 @@ impl Profile {
         dormant_percent: 0,
         quality: Quality::CALM,
         weights: Weights::NONE,
+        mood: Mood::Usual,
+        misdeeds_percent: 0,
     };
 
     /// Everything, on rough wires.
@@ -144,9 +161,61 @@ impl Profile {
         ..Self::MIXED
     };
 
+    /// Members who remove each other on all sides of partitions.
+    pub const QUARRELS: Self = Self {
+        name: "quarrels",
+        members: (3, 9),
+        mood: Mood::Quarrels,
+        weights: Weights { withhold: 2, ..Self::PARTITIONS.weights },
+        ..Self::PARTITIONS
+    };
+
+    /// Long histories on both sides of partitions, of the few who are there.
+    pub const RESTLESS: Self = Self {
+        name: "restless",
+        members: (5, 10),
+        busy_ms: (20 * MINUTE, 40 * MINUTE),
+        commands: (60, 160),
+        faults: (3, 12),
+        dormant_percent: 60,
+        mood: Mood::Restless,
+        weights: Weights { partition: 6, withhold: 3, ..Weights::NONE },
+        ..Self::MIXED
+    };
+
+    /// One member breaks the protocol in every way that it can, while the network is cut now and then.
+    pub const MISDEEDS: Self = Self {
+        name: "misdeeds",
+        members: (4, 9),
+        misdeeds_percent: 25,
+        weights: Weights { partition: 8, flood: 1, withhold: 2, ..Weights::NONE },
+        ..Self::MIXED
+    };
+
+    /// Eight members who are all there, and a change every ten seconds: how rare forks are.
+    pub const STEADY: Self = Self {
+        name: "steady",
+        members: (10, 10),
+        busy_ms: (20 * MINUTE, 20 * MINUTE),
+        commands: (120, 120),
+        mood: Mood::Restless,
+        ..Self::CALM
+    };
+
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::CALM, Self::MIXED, Self::PARTITIONS, Self::CRASHES, Self::DORMANT, Self::LARGE, Self::LONG];
+    pub const ALL: [Self; 11] = [
+        Self::CALM,
+        Self::MIXED,
+        Self::PARTITIONS,
+        Self::CRASHES,
+        Self::DORMANT,
+        Self::LARGE,
+        Self::LONG,
+        Self::QUARRELS,
+        Self::RESTLESS,
+        Self::MISDEEDS,
+        Self::STEADY,
+    ];
 
     /// The profile of that name.
     #[must_use]

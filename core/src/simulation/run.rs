@@ -72,6 +72,8 @@ pub struct Totals {
     pub elapsed: Duration,
     /// The failing seed with the lowest number, of those that ran.
     pub failure: Option<Report>,
+    /// All seeds that failed, and the rules that they broke.
+    pub failed: BTreeMap<u64, &'static str>,
 }
 
 impl Totals {
@@ -82,6 +84,9 @@ impl Totals {
         for (what, times) in &report.counts {
             *self.counts.entry(what).or_default() += times;
             *self.seeds_with.entry(what).or_default() += u64::from(*times > 0);
+        }
+        if let Some(violation) = &report.violation {
+            self.failed.insert(report.seed, violation.rule);
         }
         let lowest = self.failure.as_ref().is_none_or(|failure| report.seed < failure.seed);
         if report.violation.is_some() && lowest {
@@ -125,6 +130,20 @@ impl fmt::Display for Totals {
 
 /// Runs seeds on several threads, each seed on one, until one fails or all have run.
 pub fn sweep<S: Scenario + Sync>(scenario: &S, seeds: Range<u64>, threads: usize) -> Totals {
+    many(scenario, seeds, threads, true)
+}
+
+/// Runs seeds on several threads, each seed on one, also when some fail.
+pub fn survey<S: Scenario + Sync>(scenario: &S, seeds: Range<u64>, threads: usize) -> Totals {
+    many(scenario, seeds, threads, false)
+}
+
+fn many<S: Scenario + Sync>(
+    scenario: &S,
+    seeds: Range<u64>,
+    threads: usize,
+    until_one_fails: bool,
+) -> Totals {
     let started = Instant::now();
     let (next, failed, totals) = (AtomicU64::new(seeds.start), AtomicBool::new(false), Mutex::default());
     let work = || {
@@ -134,7 +153,7 @@ pub fn sweep<S: Scenario + Sync>(scenario: &S, seeds: Range<u64>, threads: usize
                 return;
             }
             let report = run(scenario, seed);
-            if report.violation.is_some() {
+            if until_one_fails && report.violation.is_some() {
                 failed.store(true, Ordering::Relaxed);
             }
             let totals: &Mutex<Totals> = &totals;

@@ -80,6 +80,18 @@ fn in_a_group_of_two_the_other_one_is_enough() {
 }
 
 #[test]
+fn in_place_of_an_entry_that_is_given_up_one_vote_at_the_welcome_is_enough_when_none_is_elsewhere() {
+    let (mut group, own, welcome) = rejoined();
+    group.votes(1, welcome);
+    assert_eq!(group.head(), own);
+    group.dag.forsake(1);
+    assert_eq!(group.head(), Head::At(welcome));
+    let elsewhere = group.welcome(30, 2, group.root);
+    group.votes(2, elsewhere);
+    assert_eq!(group.head(), own);
+}
+
+#[test]
 fn the_epoch_of_a_welcome_is_no_reason_to_follow_it() {
     let mut group = Story::of(5);
     let root = group.root;

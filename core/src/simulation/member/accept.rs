@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{Body, ChangeKind, Event, SignedEvent, next_lamport},
-    group::{authorize::Standing, engine::Engine},
+    group::{authorize::Standing, testing::Hostile},
     id::{AccountId, ChannelId, EventId, InviteId},
     model::Role,
     mutant::{self, Mutant},
@@ -20,7 +20,7 @@ use crate::{
 
 const CHANNEL: ChannelId = ChannelId([3; 16]);
 
-impl<E: Engine> Member<E> {
+impl<E: Hostile> Member<E> {
     /// Does what a user asks for, or says why not by doing nothing.
     pub(super) fn wish(&mut self, command: &Command, cx: &mut Cx<'_, E>) {
         if let Some(event) = cx.disk().answered.get(&command.number).copied() {
@@ -31,6 +31,7 @@ impl<E: Engine> Member<E> {
         let inside = cx.disk().membership == Membership::Inside;
         match (&command.wish, inside) {
             (Wish::Join, false) => self.open_join(cx),
+            (Wish::Misdeed(misdeed), true) => self.misbehave(*misdeed, cx),
             (Wish::Update, true) => self.update_since = Some(cx.monotonic_ms()),
             (wish, true) => match self.body(wish, command.number, cx) {
                 Some(body) => drop(self.accept(Some(command.number), body, cx)),
@@ -69,7 +70,7 @@ impl<E: Engine> Member<E> {
                 let allowed = may(role, Action::Invite { to: Role::Member });
                 allowed.then(|| invite_body(id, Role::Member, standing.epoch))
             }
-            Wish::Update | Wish::Join => None,
+            Wish::Update | Wish::Join | Wish::Misdeed(_) => None,
         }
     }
 

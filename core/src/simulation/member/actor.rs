@@ -8,11 +8,12 @@ use std::{
 use super::{
     disk::{Disk, Membership},
     ledger::Output,
+    misdeed::{Lies, Misdeed},
     person::{GID, Person, Setup},
     wire::{Message, Tip},
 };
 use crate::{
-    group::{engine::Engine, rows::Rows},
+    group::{rows::Rows, testing::Hostile},
     id::{DeviceId, EventId, FrameId, LogId, StateId},
     model::Role,
     mutant,
@@ -56,6 +57,8 @@ pub enum Wish {
     Join,
     /// To let people in who were removed.
     Invite,
+    /// Nobody wants that.
+    Misdeed(Misdeed),
 }
 
 /// A wish with its number, by which it is known when it is repeated.
@@ -68,7 +71,7 @@ pub struct Command {
 }
 
 /// A running member.
-pub struct Member<E: Engine> {
+pub struct Member<E: Hostile> {
     pub(super) place: u16,
     pub(super) up: BTreeSet<MemberId>,
     /// States that are loaded: only a cache.
@@ -108,6 +111,8 @@ pub struct Member<E: Engine> {
     pub(super) wall_ms: u64,
     /// The highest counter of its own that others know.
     pub(super) echoed: u64,
+    /// What it says though it is not so.
+    pub(super) lies: Lies,
     news: bool,
     soon: bool,
     turn_at: Option<u64>,
@@ -115,7 +120,7 @@ pub struct Member<E: Engine> {
 
 pub(super) type Cx<'a, E> = Context<'a, Member<E>>;
 
-impl<E: Engine> Member<E> {
+impl<E: Hostile> Member<E> {
     pub(super) fn person<'a>(&self, cx: &'a Cx<'_, E>) -> Option<&'a Person> {
         cx.setup().person(self.place)
     }
@@ -230,7 +235,7 @@ impl<E: Engine> Member<E> {
     }
 }
 
-impl<E: Engine> Actor for Member<E> {
+impl<E: Hostile> Actor for Member<E> {
     type Setup = Setup<E>;
     type Disk = Disk;
     type Message = Message;
@@ -268,6 +273,7 @@ impl<E: Engine> Actor for Member<E> {
             shared: None,
             wall_ms: cx.wall_ms(),
             echoed: 0,
+            lies: Lies::default(),
             news: false,
             soon: false,
             turn_at: None,

@@ -22,9 +22,9 @@ use crate::{
     group::{
         authorize::{AddedLeaf, Justification, Plan, Standing, plan},
         commit::{Change, Committed},
-        engine::Engine,
         frame::Frame,
         requests::{Batch, Candidate, Path, Status, batch, status},
+        testing::Hostile,
     },
     id::{DeviceId, EventId, StateId},
     mutant::{self, Mutant},
@@ -34,18 +34,18 @@ use crate::{
 pub(super) type Open = (u64, Option<StateId>, Arc<Vec<(Candidate, Status)>>);
 
 /// A commit that could be made.
-struct Draft {
+pub(super) struct Draft {
     batch: Batch,
     reasons: Justification,
     plan: Plan,
     before: Roster,
     after: Roster,
-    sake: Sake,
+    pub(super) sake: Sake,
     waited: Duration,
     own: bool,
 }
 
-impl<E: Engine> Member<E> {
+impl<E: Hostile> Member<E> {
     /// The requests that are here and what has become of them at the head.
     pub(super) fn open_requests(&mut self, cx: &Cx<'_, E>) -> Arc<Vec<(Candidate, Status)>> {
         let (version, head) = (cx.disk().version, cx.disk().at());
@@ -96,7 +96,7 @@ impl<E: Engine> Member<E> {
         }
         let Some((draft, turn)) = self.draft(head, open, cx) else { return false };
         match turn {
-            Turn::Now => self.make(head, draft, cx).is_some(),
+            Turn::Now => self.make(head, draft, &[], cx).is_some(),
             Turn::In(wait) => {
                 let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
                 self.turn_in(wait_ms + 1, cx);
@@ -120,7 +120,7 @@ impl<E: Engine> Member<E> {
         Some((draft, turn))
     }
 
-    fn draft_of(&self, head: StateId, open: Vec<Candidate>, cx: &Cx<'_, E>) -> Option<Draft> {
+    pub(super) fn draft_of(&self, head: StateId, open: Vec<Candidate>, cx: &Cx<'_, E>) -> Option<Draft> {
         let disk = cx.disk();
         let standing = &disk.states.get(&head)?.standing;
         let batch = batch(open, standing, &disk.device);
@@ -173,7 +173,14 @@ impl<E: Engine> Member<E> {
         self.heard_ms.iter().filter(|(_, at)| **at >= since).map(|(device, _)| *device).collect()
     }
 
-    fn make(&mut self, head: StateId, draft: Draft, cx: &mut Cx<'_, E>) -> Option<()> {
+    /// Commits; a hostile member so that `victims` cannot follow.
+    pub(super) fn make(
+        &mut self,
+        head: StateId,
+        draft: Draft,
+        victims: &[DeviceId],
+        cx: &mut Cx<'_, E>,
+    ) -> Option<()> {
         let (identity, key) = {
             let person = self.person(cx)?;
             (person.identity.clone(), person.key.clone())
@@ -181,7 +188,11 @@ impl<E: Engine> Member<E> {
         let Draft { batch, reasons, plan, sake, .. } = draft;
         let change = Change { adds: batch.key_packages.clone(), removes: plan.removes, policy: plan.policy };
         let peers = self.reachable(cx);
-        let committed = self.load(cx, &head)?.commit(&identity, change, reasons.encode().ok()?);
+        let (state, justification) = (self.load(cx, &head)?, reasons.encode().ok()?);
+        let committed = match victims {
+            [] => state.commit(&identity, change, justification),
+            victims => state.commit_against(&identity, &change, justification, victims),
+        };
         let Ok(committed) = committed else {
             cx.count("commits that failed");
             return None;
@@ -258,7 +269,7 @@ impl<E: Engine> Member<E> {
 }
 
 /// A request with its KeyPackage and its invite.
-pub(super) fn candidate_on<E: Engine>(disk: &Disk, request: &SignedEvent) -> Candidate {
+pub(super) fn candidate_on<E: Hostile>(disk: &Disk, request: &SignedEvent) -> Candidate {
     let mut candidate = Candidate::plain(request.clone());
     if let Body::ChangeRequest { kind, .. } = &request.event.body {
         let key_package = match kind {

@@ -168,8 +168,19 @@ impl Disk {
             self.membership = Membership::Inside;
         }
         let stable = rows.as_ref().map_or([0; 32], stable_fingerprint);
-        let row =
-            StateRow { rows, standing, env_tag, own, adopted_ms: at_ms, entry, included, stable, skeleton };
+        let born = rows.as_ref().filter(|_| own).map(|rows| Arc::new(rows.clone()));
+        let row = StateRow {
+            rows,
+            born,
+            standing,
+            env_tag,
+            own,
+            adopted_ms: at_ms,
+            entry,
+            included,
+            stable,
+            skeleton,
+        };
         self.states.insert(sid, row);
         self.look();
     }
@@ -234,6 +245,7 @@ impl Disk {
             digest.update([knowledge, u8::from(node.parent.is_none())]);
             digest.update(entry.to_be_bytes());
         }
+        digest.update(self.dag.forsaken().to_be_bytes());
         for support in self.dag.supports().all() {
             digest.update(support.device.0);
             digest.update(self.dag.supports().latest(&support.device).map_or([0; 32], |sid| sid.0));

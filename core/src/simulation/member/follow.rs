@@ -11,12 +11,7 @@ use super::{
     wire::{CommitFrame, Skeleton},
 };
 use crate::{
-    group::{
-        engine::{Engine, Outcome},
-        error::CommitError,
-        frame::Frame,
-        process::Processed,
-    },
+    group::{engine::Outcome, error::CommitError, frame::Frame, process::Processed, testing::Hostile},
     id::{CommitId, StateId},
     mutant::{self, Mutant},
 };
@@ -24,7 +19,7 @@ use crate::{
 /// Commits of unknown states that are kept.
 const MOST_PARKED: usize = 512;
 
-impl<E: Engine> Member<E> {
+impl<E: Hostile> Member<E> {
     /// Takes in a commit and all those that waited for it.
     pub(super) fn follow(&mut self, commit: Arc<CommitFrame>, cx: &mut Cx<'_, E>) {
         let before = cx.disk().version;

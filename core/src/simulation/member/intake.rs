@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     event::{Body, SignedEvent},
-    group::{engine::Engine, error::ApplicationError, frame::Frame, rows::RowChanges},
+    group::{error::ApplicationError, frame::Frame, rows::RowChanges, testing::Hostile},
     id::{DeviceId, EventId, FrameId, LogId, StateId},
     mutant::{self, Mutant},
 };
@@ -25,11 +25,12 @@ use crate::{
 const MOST_PARKED: usize = 512;
 
 enum Piece {
-    Event(Arc<SignedEvent>),
+    /// Whether it was sent for the first time.
+    Event(Arc<SignedEvent>, bool),
     Withheld(LogId, u64, DeviceId, Entry),
 }
 
-impl<E: Engine> Member<E> {
+impl<E: Hostile> Member<E> {
     /// Takes in an application frame, or sets it aside until its state is here.
     pub(super) fn open_frame(&mut self, bytes: Arc<[u8]>, cx: &mut Cx<'_, E>) {
         let Ok(frame) = Frame::decode(&bytes) else { return cx.count("frames refused") };
@@ -52,7 +53,7 @@ impl<E: Engine> Member<E> {
         };
         let sender = application.sender.certificate.device;
         match pieces(&application.plaintext, &sender) {
-            Some((pieces, fresh)) => self.store(sid, rows, pieces, fresh, cx),
+            Some(pieces) => self.store(sid, rows, pieces, sender, cx),
             None => cx.count("frames refused"),
         }
     }
@@ -66,11 +67,18 @@ impl<E: Engine> Member<E> {
         }
     }
 
-    fn store(&mut self, sid: StateId, rows: RowChanges, pieces: Vec<Piece>, fresh: bool, cx: &mut Cx<'_, E>) {
+    fn store(
+        &mut self,
+        sid: StateId,
+        rows: RowChanges,
+        pieces: Vec<Piece>,
+        sender: DeviceId,
+        cx: &mut Cx<'_, E>,
+    ) {
         let hasty = mutant::on(Mutant::AckBeforeCommit);
         let ahead = hasty.then(|| {
             let mut ahead = cx.disk().clone();
-            place(&mut ahead, sid, &pieces, fresh);
+            place(&mut ahead, sid, &pieces, &sender);
             ahead.logs.acks()
         });
         if let Some(acks) = ahead {
@@ -79,7 +87,7 @@ impl<E: Engine> Member<E> {
         }
         let placed = self.write(cx, "T4 take in", |disk| {
             disk.change_rows(&sid, rows);
-            place(disk, sid, &pieces, fresh)
+            place(disk, sid, &pieces, &sender)
         });
         for event in placed.unwrap_or_default() {
             cx.output(Output::Delivered { event });
@@ -109,15 +117,18 @@ impl<E: Engine> Member<E> {
 }
 
 /// Puts what came in its place; what the user is to be shown of it.
-fn place(disk: &mut Disk, sid: StateId, pieces: &[Piece], fresh: bool) -> Vec<EventId> {
+fn place(disk: &mut Disk, sid: StateId, pieces: &[Piece], sender: &DeviceId) -> Vec<EventId> {
     let mut placed = Vec::new();
     for piece in pieces {
         match piece {
-            Piece::Event(event) => {
+            Piece::Event(event, fresh) => {
                 if mutant::on(Mutant::DedupeOff) && disk.logs.has(&event.id) {
                     placed.push(event.id);
                 }
-                placed.extend(disk.logs.take(Arc::clone(event), fresh.then_some(sid)));
+                // What its author sends again counts as sealed then only where nothing else says for whom it is.
+                let fresh = *fresh || !disk.states.contains_key(&event.event.seen_sid);
+                let by_author = event.event.author == *sender;
+                placed.extend(disk.logs.take(Arc::clone(event), (fresh && by_author).then_some(sid)));
             }
             Piece::Withheld(log, seq, author, entry) => {
                 placed.extend(disk.logs.withhold(*log, *seq, *author, *entry));
@@ -134,26 +145,26 @@ fn place(disk: &mut Disk, sid: StateId, pieces: &[Piece], fresh: bool) -> Vec<Ev
     placed
 }
 
-/// What a plaintext holds, and whether all of it is its sender's own; none if any of it is broken.
-fn pieces(plaintext: &[u8], sender: &DeviceId) -> Option<(Vec<Piece>, bool)> {
+/// What a plaintext holds; none if any of it is broken.
+fn pieces(plaintext: &[u8], sender: &DeviceId) -> Option<Vec<Piece>> {
     match ApplicationPlaintext::decode(plaintext).ok()?.kind? {
         Kind::Fresh(fresh) => {
             let events = fresh.events.iter().map(|bytes| event(bytes));
             let events: Option<Vec<_>> = events.collect();
             let own = |event: &Arc<SignedEvent>| event.event.author == *sender;
             let events = events.filter(|events| events.iter().all(own))?;
-            Some((events.into_iter().map(Piece::Event).collect(), true))
+            Some(events.into_iter().map(|event| Piece::Event(event, true)).collect())
         }
         Kind::Carry(carry) => {
             let pieces: Option<Vec<_>> = carry.events.into_iter().map(carried).collect();
-            Some((pieces?, false))
+            pieces
         }
     }
 }
 
 fn carried(carried: CarriedEvent) -> Option<Piece> {
     match carried.kind? {
-        carried_event::Kind::Event(bytes) => event(&bytes).map(Piece::Event),
+        carried_event::Kind::Event(bytes) => event(&bytes).map(|event| Piece::Event(event, false)),
         carried_event::Kind::Withheld(WithheldEvent { log, seq, event_id, lamport, author }) => {
             let entry = Entry { id: EventId::try_from(&*event_id).ok()?, lamport };
             let (log, author) = (LogId::try_from(&*log).ok()?, DeviceId::try_from(&*author).ok()?);

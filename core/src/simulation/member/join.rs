@@ -15,7 +15,7 @@ use super::{
 use crate::{
     dag::Head,
     event::{Body, ChangeKind, Event, SignedEvent},
-    group::{authorize::sign_join, engine::Engine, rows::Rows},
+    group::{authorize::sign_join, rows::Rows, testing::Hostile},
     id::{InviteId, LogId, StateId},
     mutant::{self, Mutant},
     simulation::MemberId,
@@ -28,7 +28,7 @@ const LOST_MS: u64 = 90_000;
 /// The same letter goes to the same peer at most so often, milliseconds.
 const AGAIN_MS: u64 = 10_000;
 
-impl<E: Engine> Member<E> {
+impl<E: Hostile> Member<E> {
     /// Makes a KeyPackage to be let in with.
     pub(super) fn open_join(&mut self, cx: &mut Cx<'_, E>) {
         if cx.disk().join.as_ref().is_some_and(|join| !join.answered) {
@@ -129,7 +129,9 @@ impl<E: Engine> Member<E> {
     /// Enters by a Welcome for this device's own KeyPackage.
     fn come_in(&mut self, bundle: &JoinBundle, cx: &mut Cx<'_, E>) -> Option<()> {
         let join = cx.disk().join.clone()?;
-        let known = cx.disk().states.get(&bundle.skeleton.sid).is_some_and(|row| row.rows.is_some());
+        // Nor does a letter that comes again bring back secrets that were deleted.
+        let known = cx.disk().states.get(&bundle.skeleton.sid).is_some_and(|row| row.rows.is_some())
+            || cx.disk().pruned.contains(&bundle.skeleton.sid);
         if join.hash != bundle.key_package_hash || known || !bundle.skeleton.is_signed() {
             return None;
         }
@@ -179,6 +181,10 @@ impl<E: Engine> Member<E> {
             }
             disk.former_logs.push(former);
             disk.disowned = false;
+            if disk.stale {
+                disk.dag.forsake(disk.entries);
+                disk.look();
+            }
             disk.fence = (disk.stale || disk.fence.is_some()).then_some(sid);
             disk.stale = false;
             if let Some(join) = &mut disk.join {
@@ -216,7 +222,8 @@ impl<E: Engine> Member<E> {
 
     /// Sends the letters whose commits are safe.
     pub(super) fn deliver_bundles(&mut self, cx: &mut Cx<'_, E>) {
-        if cx.disk().bundles.is_empty() {
+        // Who is out of the group hears nobody say that a letter came.
+        if cx.disk().bundles.is_empty() || cx.disk().membership != Membership::Inside {
             return;
         }
         let disk = cx.disk();
@@ -258,6 +265,10 @@ impl<E: Engine> Member<E> {
 
     /// Asks a member of the winning branch for a fresh leaf, when this device cannot get there by itself.
     pub(super) fn think_of_rejoining(&mut self, to: MemberId, echo: &Echo, cx: &mut Cx<'_, E>) {
+        // Who is lost itself tells of a leaf that the others may have replaced already.
+        if !echo.settled {
+            return;
+        }
         self.count_strangers(to, echo, cx);
         let Some(old_encryption_key) = echo.leaf_key else { return };
         let now_ms = cx.monotonic_ms();
@@ -275,8 +286,11 @@ impl<E: Engine> Member<E> {
             return;
         }
         self.sent_ms.insert(key, now_ms);
+        // A KeyPackage whose leaf is in the tree is used: its letter was lost.
+        let used = self.rejoining.is_some_and(|(leaf, _)| leaf != old_encryption_key);
         self.rejoining = Some((old_encryption_key, now_ms));
-        if cx.disk().join.as_ref().is_none_or(|join| join.answered) && self.fresh_key_package(cx).is_none() {
+        let open = cx.disk().join.as_ref().is_some_and(|join| !join.answered) && !used;
+        if !open && self.fresh_key_package(cx).is_none() {
             return;
         }
         if let Some(request) = self.rejoin_request(old_encryption_key, cx) {

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::wire::{Message, Skeleton};
+use super::{
+    retell::MOST_RETOLD,
+    wire::{Message, Skeleton},
+};
 use crate::{
     dag::turn::{ALONE, ONLINE, Sake},
     event::{Body, ChangeKind, SignedEvent},
@@ -114,9 +117,15 @@ pub struct Ledger {
     sealed: BTreeMap<(StateId, u32, u32), FrameId>,
     removals: BTreeMap<MemberId, Vec<Candidate>>,
     tips: BTreeMap<(MemberId, MemberId), u64>,
+    sent: BTreeMap<MemberId, Vec<Message>>,
 }
 
 impl Ledger {
+    /// Commits and messages that were sent to a member, whether they arrived or not.
+    pub(super) fn sent_to(&self, member: MemberId) -> &[Message] {
+        self.sent.get(&member).map_or(&[], Vec::as_slice)
+    }
+
     pub(super) fn witness(&mut self, at_ms: u64, member: MemberId, sight: Sight<Output>) {
         match sight {
             Sight::Output(output) => self.output(at_ms, member, output),
@@ -142,6 +151,10 @@ impl Ledger {
             Message::Commit(commit) => &commit.bytes,
             Message::Letter(_) => return,
         };
+        let sent = self.sent.entry(to).or_default();
+        if sent.len() <= MOST_RETOLD {
+            sent.push(message.clone());
+        }
         if Frame::decode(bytes).is_err() {
             self.break_rule("i17_lengths_in_buckets", || format!("{from} sends {} bytes", bytes.len()));
         }

@@ -7,9 +7,12 @@ use std::{
 
 use super::wire::Floor;
 use crate::{
-    event::{Body, EventRef, Knowledge, MAX_DEPS, SignedEvent, check_lamport},
+    event::{Body, EventRef, Knowledge, MAX_COUNTER, MAX_DEPS, SignedEvent, check_lamport},
     id::{DeviceId, EventId, LogId, StateId},
 };
+
+/// How far beyond everything known the time may lie of what nobody here can check.
+const MAX_LEAP: u64 = 1 << 20;
 
 /// An event in its place, or its place alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Log {
     pub contiguous: u64,
     /// What is in its place, by number.
     pub entries: BTreeMap<u64, Entry>,
+    /// Whether its author wrote something else to others: what is not here of it may never come.
+    pub broken: bool,
     /// What waits for what comes before it, by number.
     waiting: BTreeMap<u64, Waiting>,
 }
@@ -68,8 +73,14 @@ impl Logs {
         let author = event.event.author;
         let place = self.logs.entry(log).or_insert_with(|| Log::of(author));
         if place.device != author || seq <= place.contiguous {
-            self.refused += u64::from(place.entries.get(&seq).is_none_or(|entry| entry.id != id));
-            return Vec::new();
+            let other = place.entries.get(&seq).is_none_or(|entry| entry.id != id);
+            self.refused += u64::from(other);
+            if place.device != author || !other || seq <= place.floor {
+                return Vec::new();
+            }
+            // Whoever refers to what others took is heard without it.
+            place.broken = true;
+            return self.settle();
         }
         self.events.insert(id, Held { event: Arc::clone(&event), via: via.into_iter().collect() });
         place.waiting.insert(seq, Waiting::Event(event));
@@ -128,6 +139,10 @@ impl Logs {
             let Ok(entry) = entry else {
                 // Its author broke a rule: the log ends here.
                 self.refused += 1;
+                log.broken = true;
+                if let Some(Waiting::Event(event)) = waited {
+                    self.events.remove(&event.id);
+                }
                 continue;
             };
             log.contiguous = seq;
@@ -147,15 +162,29 @@ impl Logs {
             Waiting::Withheld(entry) => return Some(Ok(*entry)),
             Waiting::Event(event) => event,
         };
-        let prev = event.event.prev.map(|id| log.knowledge(event.event.seq.saturating_sub(1), &id));
-        let prev = match prev {
-            Some(known) => Some(known?),
+        let prev = match event.event.prev {
+            Some(id) => match log.knowledge(event.event.seq.saturating_sub(1), &id) {
+                Some(known) => Some(known),
+                None => return Some(Err(())),
+            },
             None => None,
         };
-        let known = |dep: &EventRef| self.logs.get(&dep.log)?.knowledge(dep.seq, &dep.event_id);
+        let known = |dep: &EventRef| {
+            let log = self.logs.get(&dep.log)?;
+            let other = log.entries.get(&dep.seq).is_some_and(|entry| entry.id != dep.event_id);
+            let never = other || (log.broken && dep.seq > log.contiguous);
+            log.knowledge(dep.seq, &dep.event_id).or_else(|| never.then(|| self.latest_time()))
+        };
         let deps: Option<Vec<Knowledge>> = event.event.deps.iter().map(known).collect();
         let fits = check_lamport(&event.event, prev, &deps?);
         Some(fits.map(|()| Entry { id: event.id, lamport: event.event.lamport }).map_err(|_| ()))
+    }
+
+    /// The latest time that is believed of a place that nobody here can check.
+    fn latest_time(&self) -> Knowledge {
+        let ends = self.logs.values().filter_map(|log| log.entries.get(&log.contiguous));
+        let latest = ends.map(|entry| entry.lamport).max().unwrap_or_default();
+        Knowledge::AtMost(latest.saturating_add(MAX_LEAP).min(MAX_COUNTER - 1))
     }
 
     /// The last events of the logs of others, for a new one to refer to.
@@ -252,7 +281,14 @@ impl Logs {
 
 impl Log {
     fn of(device: DeviceId) -> Self {
-        Self { device, floor: 0, contiguous: 0, entries: BTreeMap::new(), waiting: BTreeMap::new() }
+        Self {
+            device,
+            floor: 0,
+            contiguous: 0,
+            entries: BTreeMap::new(),
+            broken: false,
+            waiting: BTreeMap::new(),
+        }
     }
 
     fn knowledge(&self, seq: u64, id: &EventId) -> Option<Knowledge> {

@@ -12,12 +12,12 @@ use crate::{
     group::{
         authorize::{AddedLeaf, JoinProof, Justification, MAX_JOINS, plan, sign_join},
         commit::{Change, Committed},
-        engine::Engine,
         error::GroupError,
         identity::DeviceIdentity,
         key_package::FreshKeyPackage,
         policy::Policy,
         rows::Rows,
+        testing::Hostile,
     },
     id::{AccountId, DeviceId, GroupId, InviteId, LogId, StateId},
     model::Role,
@@ -108,7 +108,7 @@ fn first_log(device: &DeviceId) -> LogId {
     LogId(digest.first_chunk().copied().unwrap_or_default())
 }
 
-impl<E: Engine> Setup<E> {
+impl<E: Hostile> Setup<E> {
     /// A group of most of so many people, one in four of them to join later.
     ///
     /// # Errors

@@ -31,6 +31,8 @@ pub struct StateRow {
     pub adopted_ms: u64,
     /// The how many-th entry of this device it was, if it was one.
     pub entry: Option<u64>,
+    /// What its rows were at first, where this device made the commit: it cannot be told of it again.
+    pub born: Option<Arc<StoredRows>>,
     /// Requests that its commit acted on.
     pub included: Vec<EventId>,
     /// The fingerprint of the rows that no message changes.

@@ -5,7 +5,7 @@ mod every_step;
 
 use super::scenario::Members;
 use crate::{
-    group::engine::Engine,
+    group::testing::Hostile,
     simulation::{Rule, Standing, View, When},
 };
 use ending::*;
@@ -14,7 +14,7 @@ use every_step::*;
 pub(super) type Seen<'a, E> = View<'a, Members<E>>;
 
 /// All of them, the most telling first: who is elsewhere lacks events, too.
-pub(super) fn all<E: Engine>() -> Vec<Rule<Members<E>>> {
+pub(super) fn all<E: Hostile>() -> Vec<Rule<Members<E>>> {
     let always = |name, check| Rule { name, when: When::EveryStep, check };
     let at_rest = |name, check| Rule { name, when: When::AtRest, check };
     vec![
@@ -34,6 +34,8 @@ pub(super) fn all<E: Engine>() -> Vec<Rule<Members<E>>> {
         at_rest("i01_no_loss", i01_no_loss),
         at_rest("i03_authorship", i03_authorship),
         at_rest("i06_order_does_not_matter", i06_order_does_not_matter),
+        at_rest("i06_order_does_not_matter", i06_any_order),
+        at_rest("i07_restart_equals_no_restart", i07_restarted_each_time),
         at_rest("i09_no_resurrection", i09_no_resurrection),
         at_rest("i10_requests_end", i10_requests_end),
         at_rest("i11_window", i11_window),
@@ -43,7 +45,7 @@ pub(super) fn all<E: Engine>() -> Vec<Rule<Members<E>>> {
 }
 
 /// Honest members that believe to be in the group.
-fn inside<'a, E: Engine>(
+fn inside<'a, E: Hostile>(
     view: &View<'a, Members<E>>,
 ) -> impl Iterator<Item = Standing<'a, super::Member<E>>> + use<'a, E> {
     let members = view.members().filter(|it| it.honest);

@@ -6,22 +6,29 @@ use super::{
     actor::{Command, Member, Wish},
     disk::{Disk, Membership},
     ledger::{Ledger, Output},
+    misdeed::Misdeed,
     person::{Config, Setup},
     rules,
     wire::Message,
 };
 use crate::{
     certificate::remember_signatures,
-    group::{engine::Engine, fake::seed_chance},
+    group::{fake::seed_chance, testing::Hostile},
     model::Role,
-    simulation::{Action, Draw, MemberId, Profile, Rule, Scenario, Schedule, Sight, View},
+    simulation::{Action, Draw, MemberId, Mood, Profile, Rule, Scenario, Schedule, Sight, View},
 };
 
 /// Signatures that a thread remembers.
 const SIGNATURES: usize = 100_000;
 /// Of a hundred wishes so many are of each kind: to say something, for fresh keys, to remove someone, to
 /// change a role, to go, to come, to make an invite.
-const WISHES: [u32; 7] = [64, 12, 5, 8, 2, 7, 2];
+fn wishes(mood: Mood) -> [u32; 7] {
+    match mood {
+        Mood::Usual => [64, 12, 5, 8, 2, 7, 2],
+        Mood::Quarrels => [30, 10, 30, 15, 3, 10, 2],
+        Mood::Restless => [20, 75, 1, 1, 0, 3, 0],
+    }
+}
 
 /// A group on one engine in one kind of weather.
 pub struct Members<E> {
@@ -34,7 +41,7 @@ pub struct Members<E> {
     engine: PhantomData<fn() -> E>,
 }
 
-impl<E: Engine> Members<E> {
+impl<E: Hostile> Members<E> {
     /// The usual members.
     pub fn new(profile: Profile, backend: &'static str) -> Self {
         Self { profile, config: Config::default(), backend, engine: PhantomData }
@@ -47,11 +54,21 @@ impl<E: Engine> Members<E> {
     }
 }
 
-fn wish(draw: &mut Draw, members: u16) -> Wish {
+fn misdeed(draw: &mut Draw, members: u16) -> Misdeed {
+    let someone = u16::try_from(draw.below(u64::from(members))).unwrap_or_default();
+    match draw.below(4) {
+        0 => Misdeed::Skeleton,
+        1 => Misdeed::TwoFaces,
+        2 => Misdeed::LockOut(someone),
+        _ => Misdeed::Unasked(someone),
+    }
+}
+
+fn wish(draw: &mut Draw, members: u16, mood: Mood) -> Wish {
     let someone = u16::try_from(draw.below(u64::from(members))).unwrap_or_default();
     let roles = [Role::Admin, Role::Moderator, Role::Member];
     let role = draw.pick(&roles).copied().unwrap_or(Role::Member);
-    match draw.weighted(&WISHES) {
+    match draw.weighted(&wishes(mood)) {
         Some(1) => Wish::Update,
         Some(2) => Wish::Remove(someone),
         Some(3) => Wish::Role(someone, role),
@@ -62,7 +79,7 @@ fn wish(draw: &mut Draw, members: u16) -> Wish {
     }
 }
 
-impl<E: Engine> Scenario for Members<E> {
+impl<E: Hostile> Scenario for Members<E> {
     type Actor = Member<E>;
     type Ledger = Ledger;
 
@@ -70,8 +87,15 @@ impl<E: Engine> Scenario for Members<E> {
         let mut number = 0;
         self.profile.schedule(seed, |draw, members, _| {
             number += 1;
+            let Profile { mood, misdeeds_percent, .. } = self.profile;
+            if misdeeds_percent > 0 && draw.below(100) < u64::from(misdeeds_percent) {
+                // One of those who are in the group from the beginning, and not its founder.
+                let hostile = MemberId(1 + u16::try_from(seed % 2).unwrap_or_default());
+                let wish = Wish::Misdeed(misdeed(draw, members));
+                return Action::Misdeed(hostile, Command { number, wish });
+            }
             let member = MemberId(u16::try_from(draw.below(u64::from(members))).unwrap_or_default());
-            Action::Command(member, Command { number, wish: wish(draw, members) })
+            Action::Command(member, Command { number, wish: wish(draw, members, mood) })
         })
     }
 

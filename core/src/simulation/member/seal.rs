@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::{Body, ChangeKind},
-    group::{engine::Engine, requests::Status},
+    group::{requests::Status, testing::Hostile},
     id::{EventId, FrameId, StateId},
     mutant::{self, Mutant},
     simulation::MemberId,
@@ -26,7 +26,7 @@ use crate::{
 /// Events of one frame.
 const MOST_EVENTS: usize = 64;
 
-impl<E: Engine> Member<E> {
+impl<E: Hostile> Member<E> {
     /// Whether sends wait: someone is to be removed, and this device knows it.
     pub(super) fn is_gated(&mut self, cx: &Cx<'_, E>) -> bool {
         let own = cx.disk().device;
@@ -170,6 +170,11 @@ impl<E: Engine> Member<E> {
         self.carried_ms.insert(peer, cx.monotonic_ms());
         cx.count("carries");
         for (event, seen_sid, is_state) in shown {
+            let by_author =
+                cx.disk().logs.event(&event).is_some_and(|it| it.event.author == cx.disk().device);
+            if by_author {
+                cx.output(Output::Fresh { event, sid: head });
+            }
             cx.output(Output::Carried { event, seen_sid, is_state, to: account });
         }
         cx.send(peer, Message::Frame(bytes));

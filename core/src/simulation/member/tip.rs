@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     dag::{Equivocation, Heard, Support, window},
-    group::engine::Engine,
+    group::testing::Hostile,
     id::{AccountId, DeviceId, EventId, FrameId, StateId},
     mutant::{self, Mutant},
     simulation::MemberId,
@@ -37,7 +37,7 @@ pub(super) struct Shared {
     kept: (usize, usize),
 }
 
-impl<E: Engine> Member<E> {
+impl<E: Hostile> Member<E> {
     /// Says which state this device follows, as soon as it may; whether it did.
     pub(super) fn support(&mut self, cx: &mut Cx<'_, E>) -> bool {
         let Some(head) = cx.disk().safe_at() else { return false };
@@ -131,7 +131,11 @@ impl<E: Engine> Member<E> {
             acks: self.acks_ahead.clone().unwrap_or_else(|| cx.disk().logs.acks()),
             have,
             floor_epoch: cx.disk().floor_epoch(),
-            supports,
+            supports: if self.lies.is_empty() {
+                supports
+            } else {
+                Arc::new(self.told_supports(peer, &supports))
+            },
             proofs,
             skeletons,
             asks: !self.confirmed,
@@ -142,6 +146,7 @@ impl<E: Engine> Member<E> {
         let echo = Echo {
             counter: heard.copied().unwrap_or_default(),
             logs: logs.map(|(id, log)| (*id, log.contiguous)).collect::<Vec<_>>().into(),
+            settled: cx.disk().safe_at().is_some(),
             leaf_key: leaf.map(|member| member.encryption_key),
         };
         cx.send(peer, Message::Tip(Arc::new(tip), echo));
@@ -159,7 +164,7 @@ impl<E: Engine> Member<E> {
                 have: Arc::new(have),
                 supports: Arc::new(disk.dag.supports().all().copied().collect()),
                 proofs: Arc::new(disk.dag.supports().equivocations().copied().collect()),
-                skeletons: Arc::new(skeletons.cloned().collect()),
+                skeletons: Arc::new(skeletons.chain(&self.lies.skeletons).cloned().collect()),
                 kept,
             });
         }

@@ -10,7 +10,7 @@ use crate::{
     certificate::verify,
     dag::{Class, Equivocation, Support},
     event::SignedEvent,
-    group::{authorize::Standing, commit::Committed, engine::Engine},
+    group::{authorize::Standing, commit::Committed, testing::Hostile},
     id::{AccountId, CommitId, DeviceId, EventId, FrameId, InviteId, LogId, StateId},
 };
 
@@ -36,9 +36,9 @@ pub struct Skeleton {
 }
 
 impl Skeleton {
-    pub(super) fn sign<E: Engine>(key: &SigningKey, parent: &StateId, committed: &Committed<E>) -> Self {
+    pub(super) fn sign<E: Hostile>(key: &SigningKey, parent: &StateId, committed: &Committed<E>) -> Self {
         let facts = committed.child.facts();
-        let mut skeleton = Self {
+        let skeleton = Self {
             parent: Some(*parent),
             sid: facts.sid,
             epoch: facts.epoch,
@@ -47,8 +47,11 @@ impl Skeleton {
             commit: committed.commit_id,
             signature: [0; 64],
         };
-        skeleton.signature = key.sign(&skeleton.signed_bytes()).to_bytes();
-        skeleton
+        skeleton.signed(key)
+    }
+
+    pub(super) fn signed(self, key: &SigningKey) -> Self {
+        Self { signature: key.sign(&self.signed_bytes()).to_bytes(), ..self }
     }
 
     /// That of the state which a group starts with.
@@ -128,6 +131,8 @@ pub struct Echo {
     pub counter: u64,
     /// How far it is known to have written its logs.
     pub logs: Arc<[(LogId, u64)]>,
+    /// Whether the sender is in its head, and knows who is.
+    pub settled: bool,
     /// The HPKE key of its leaf in the sender's head.
     pub leaf_key: Option<[u8; 32]>,
 }

@@ -4,14 +4,17 @@ use std::ops::Range;
 
 use super::{Members, person::Config};
 use crate::{
-    group::{engine::Engine, fake::FakeState, state::GroupState},
-    simulation::{Profile, Report, Totals, explain, part_of, replay, run, sweep},
+    group::{fake::FakeState, state::GroupState, testing::Hostile},
+    simulation::{Profile, Report, Totals, explain, part_of, replay, run, survey, sweep},
 };
 
 /// Seeds of one kind of world.
 pub trait World: Sync {
     /// Runs seeds until one fails or all have run.
     fn sweep(&self, seeds: Range<u64>, threads: usize) -> Totals;
+
+    /// Runs seeds, also when some fail.
+    fn survey(&self, seeds: Range<u64>, threads: usize) -> Totals;
 
     /// Runs one seed.
     fn run(&self, seed: u64) -> Report;
@@ -23,9 +26,13 @@ pub trait World: Sync {
     fn explain(&self, failure: &Report, most_runs: usize) -> String;
 }
 
-impl<E: Engine> World for Members<E> {
+impl<E: Hostile> World for Members<E> {
     fn sweep(&self, seeds: Range<u64>, threads: usize) -> Totals {
         sweep(self, seeds, threads)
+    }
+
+    fn survey(&self, seeds: Range<u64>, threads: usize) -> Totals {
+        survey(self, seeds, threads)
     }
 
     fn run(&self, seed: u64) -> Report {

@@ -7,27 +7,37 @@ use crate::{
     dag::{Dag, Node, window},
     event::{Body, ChangeKind, SignedEvent},
     group::{
-        engine::Engine,
         frame::Frame,
         requests::{Candidate, Path, Status, status},
         rows::Rows,
+        testing::Hostile,
     },
     id::{DeviceId, EventId, StateId},
     simulation::{
         Draw, Standing, Stream,
-        member::{Member, Membership, commit::candidate_on, disk::Disk, join::end, person::GID},
+        member::{
+            Member, Membership,
+            commit::candidate_on,
+            disk::Disk,
+            join::end,
+            person::GID,
+            retell::{MOST_RETOLD, Manner, retell},
+        },
     },
 };
 
 /// I1: every accepted event is with everyone who was a member for its author, unless the author was told
 /// that it failed.
-pub(super) fn i01_no_loss<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i01_no_loss<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     for (id, (_, author)) in &view.ledger.accepted {
         if view.ledger.failed.contains(id) {
             continue;
         }
         let author = view.member(crate::simulation::MemberId(*author));
-        if author.as_ref().is_some_and(|it| is_forked(view, it, id)) {
+        if author
+            .as_ref()
+            .is_some_and(|it| !it.honest || is_forked(view, it, id) || is_out_of_reach(view, it, id))
+        {
             continue;
         }
         let Some(event) = author.as_ref().and_then(|it| it.disk.logs.event(id)) else {
@@ -52,15 +62,24 @@ pub(super) fn i01_no_loss<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a copy of a lost disk wrote an event under a number that the lost disk had used: whoever told the
-/// copy that it is the newest could not know.
-fn is_forked<E: Engine>(view: &Seen<'_, E>, author: &Standing<'_, Member<E>>, id: &EventId) -> bool {
-    let Some(event) = author.disk.logs.event(id) else { return false };
+/// Whether a copy of a lost disk wrote an event at or after a number that the lost disk had used for another
+/// one: whoever told the copy that it is the newest could not know, and who has the other takes neither it nor
+/// what follows.
+fn is_forked<E: Hostile>(view: &Seen<'_, E>, author: &Standing<'_, Member<E>>, id: &EventId) -> bool {
+    let Some(event) = author.disk.logs.event(id).map(|signed| &signed.event) else { return false };
+    let Some(own) = author.disk.logs.log(&event.log) else { return false };
     let other = |disk: &Disk| {
-        let entry = disk.logs.log(&event.event.log).and_then(|log| log.entries.get(&event.event.seq));
-        entry.is_some_and(|entry| entry.id != *id)
+        let theirs = disk.logs.log(&event.log).into_iter().flat_map(|log| log.entries.range(..=event.seq));
+        theirs.into_iter().any(|(seq, entry)| own.entries.get(seq).is_some_and(|own| own.id != entry.id))
     };
     view.ledger.restored.contains(&author.member) && view.members().any(|it| other(it.disk))
+}
+
+/// Whether nobody in the group has an event, and its author is out: those who had confirmed it are out as well,
+/// or their disks were set back.
+fn is_out_of_reach<E: Hostile>(view: &Seen<'_, E>, author: &Standing<'_, Member<E>>, id: &EventId) -> bool {
+    let out = author.disk.membership != Membership::Inside;
+    out && inside(view).all(|it| !it.disk.logs.has(id))
 }
 
 /// The last state that a state's way and the head's have in common.
@@ -70,7 +89,7 @@ fn canonical(disk: &Disk, sid: &StateId) -> Option<StateId> {
 }
 
 /// I3: every event is by who signed it, and says so.
-pub(super) fn i03_authorship<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i03_authorship<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     for reader in view.members() {
         for event in reader.disk.logs.events() {
             let genuine = SignedEvent::decode(event.encoded()).is_ok_and(|decoded| decoded == *event);
@@ -90,7 +109,7 @@ pub(super) fn i03_authorship<E: Engine>(view: &Seen<'_, E>) -> Result<(), String
 }
 
 /// I5: all members have one head and one roster, which is they, and open each other's messages.
-pub(super) fn i05_together_again<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i05_together_again<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     let members: Vec<_> = inside(view).collect();
     let Some(first) = members.first() else { return Err("nobody is left".into()) };
     let head = first.disk.at();
@@ -106,7 +125,7 @@ pub(super) fn i05_together_again<E: Engine>(view: &Seen<'_, E>) -> Result<(), St
         .map(|standing| standing.roster.iter().map(|member| member.certificate.device).collect())
         .unwrap_or_default();
     let mut present: BTreeSet<DeviceId> = members.iter().map(|member| member.disk.device).collect();
-    present.extend(forgotten(view).filter(|device| roster.contains(device)));
+    present.extend(forgotten(view).chain(hostile(view)).filter(|device| roster.contains(device)));
     if roster != present {
         let lacking: Vec<_> = roster.symmetric_difference(&present).collect();
         let names = lacking.iter().filter_map(|it| view.setup.places.get(it)).collect::<Vec<_>>();
@@ -142,13 +161,18 @@ pub(super) fn i05_together_again<E: Engine>(view: &Seen<'_, E>) -> Result<(), St
 }
 
 /// Devices whose disks were set back to before they came: they know of no group to come back to.
-fn forgotten<E: Engine>(view: &Seen<'_, E>) -> impl Iterator<Item = DeviceId> {
+fn forgotten<E: Hostile>(view: &Seen<'_, E>) -> impl Iterator<Item = DeviceId> {
     let restored = view.members().filter(|it| view.ledger.restored.contains(&it.member));
     restored.filter(|it| it.disk.membership == Membership::Outside).map(|it| it.disk.device)
 }
 
+/// Devices that broke the protocol: what they know, and whether they think to be inside, is their affair.
+fn hostile<E: Hostile>(view: &Seen<'_, E>) -> impl Iterator<Item = DeviceId> {
+    view.members().filter(|it| !it.honest).map(|it| it.disk.device)
+}
+
 /// I6: the head does not depend on the order in which things came to be known.
-pub(super) fn i06_order_does_not_matter<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i06_order_does_not_matter<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     let mut draw = Draw::new(view.now_ms, Stream::Scenario(6));
     for member in inside(view) {
         let disk = member.disk;
@@ -157,6 +181,7 @@ pub(super) fn i06_order_does_not_matter<E: Engine>(view: &Seen<'_, E>) -> Result
         let mut supports: Vec<_> = disk.dag.supports().all().copied().collect();
         draw.shuffle(&mut supports);
         let mut again = Dag::new(GID, disk.device);
+        again.forsake(disk.dag.forsaken());
         for support in supports {
             again.support(support);
         }
@@ -177,8 +202,51 @@ pub(super) fn i06_order_does_not_matter<E: Engine>(view: &Seen<'_, E>) -> Result
     Ok(())
 }
 
+/// I6 and I7: a member that is told the same in another order, or that starts anew before every message, comes
+/// to the same.
+fn told_otherwise<E: Hostile>(view: &Seen<'_, E>, how: Manner) -> Result<(), String> {
+    let mut members: Vec<_> = inside(view).filter(|it| can_be_retold(view, it)).collect();
+    let mut draw = Draw::new(view.now_ms, Stream::Scenario(7));
+    draw.shuffle(&mut members);
+    let Some(member) = members.first() else { return Ok(()) };
+    let twin = retell(view.setup, view.ledger, member, how, &mut draw);
+    let acks = twin.logs.acks();
+    for (id, log) in member.disk.logs.all() {
+        // What was only heard while its state's secrets were here can be more, never less.
+        if acks.get(id).copied().unwrap_or(0) < log.contiguous {
+            return Err(format!("{} would lack events of {id:?}: {how:?}", member.member));
+        }
+    }
+    let followed_all = !member.disk.commits.values().any(Option::is_none);
+    let heard_nothing = member.disk.dag.nodes().all(|node| node.held.is_checked());
+    if (followed_all && heard_nothing || twin.known == member.disk.known)
+        && end(twin.head) != end(member.disk.head)
+    {
+        return Err(format!("{} would be at {:?}: {how:?}", member.member, twin.head));
+    }
+    Ok(())
+}
+
+/// Only those who were there from the beginning and never came in anew: what a Welcome brings is no message.
+fn can_be_retold<E: Hostile>(view: &Seen<'_, E>, it: &Standing<'_, Member<E>>) -> bool {
+    it.disk.entries == 1
+        && !view.ledger.restored.contains(&it.member)
+        && view.setup.disk(it.member.0).entries == 1
+        && view.ledger.sent_to(it.member).len() <= MOST_RETOLD
+}
+
+/// I6: nor does anything else, whether it comes at once or with restarts in between.
+pub(super) fn i06_any_order<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
+    told_otherwise(view, Manner::Shuffled)
+}
+
+/// I7: who is started anew before every message comes to the same.
+pub(super) fn i07_restarted_each_time<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
+    told_otherwise(view, Manner::Restarting)
+}
+
 /// I9: no request is acted on twice on one path, and what was pruned has no secrets.
-pub(super) fn i09_no_resurrection<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i09_no_resurrection<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     for member in inside(view) {
         let disk = member.disk;
         let Some(stand) = disk.stand() else { continue };
@@ -197,7 +265,7 @@ pub(super) fn i09_no_resurrection<E: Engine>(view: &Seen<'_, E>) -> Result<(), S
 }
 
 /// I10: every request ends, settled, stale or rejected for a reason.
-pub(super) fn i10_requests_end<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i10_requests_end<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     for member in inside(view) {
         let disk = member.disk;
         let (Some(head), Some(standing)) = (disk.at(), disk.standing()) else { continue };
@@ -230,7 +298,7 @@ fn what(request: &SignedEvent) -> &'static str {
 }
 
 /// I11: secrets are kept no longer than the window says.
-pub(super) fn i11_window<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i11_window<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     for member in inside(view) {
         let Some(process) = member.process else { continue };
         let (disk, now_ms) = (member.disk, process.wall_ms.cast_signed());
@@ -250,12 +318,14 @@ pub(super) fn i11_window<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
 }
 
 /// I19: nothing is left to be sent.
-pub(super) fn i19_outbox_empties<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i19_outbox_empties<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     let waits_in_vain = |disk: &Disk| {
         let standing = disk.standing();
-        standing.is_some_and(|standing| forgotten(view).any(|device| standing.member(&device).is_some()))
+        let mut silent = forgotten(view).chain(hostile(view));
+        standing.is_some_and(|standing| silent.any(|device| standing.member(&device).is_some()))
     };
-    let mut waiting = inside(view).filter(|member| !member.disk.outbox.is_empty());
+    let mut waiting =
+        inside(view).filter(|it| it.disk.outbox.keys().any(|event| !is_forked(view, it, event)));
     match waiting.find(|member| !waits_in_vain(member.disk)) {
         Some(member) => {
             let count = member.disk.outbox.len();
@@ -266,7 +336,7 @@ pub(super) fn i19_outbox_empties<E: Engine>(view: &Seen<'_, E>) -> Result<(), St
 }
 
 /// I21: which states lost their secrets says nothing about where the group is.
-pub(super) fn i21_window_independent<E: Engine>(view: &Seen<'_, E>) -> Result<(), String> {
+pub(super) fn i21_window_independent<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     for member in inside(view) {
         let mut dag = member.disk.dag.clone();
         let all: Vec<_> = dag.nodes().map(|node| node.sid).collect();
