@@ -107,7 +107,7 @@ async fn a_removed_member_that_goes_on_committing_with_its_old_database_moves_no
         let committed = state.commit(&copy.device(), nothing, no_reasons());
         let committed = committed.unwrap_or_else(|error| panic!("a commit that was allowed once: {error}"));
         for person in [&alice, &carol] {
-            let outcome = copy.push(person, &[committed.frame.clone()]).await[0];
+            let outcome = copy.push(person, std::slice::from_ref(&committed.frame)).await[0];
             assert_eq!(outcome, FrameOutcome::Stored, "a branch that may turn out to be right is kept");
         }
         state = committed.child;
