@@ -11,6 +11,7 @@ pub(crate) mod fault;
 pub(crate) mod feed;
 pub(crate) mod hostile;
 pub(crate) mod http;
+pub(crate) mod insist;
 pub(crate) mod owner;
 pub(crate) mod raw;
 pub(crate) mod reflection;

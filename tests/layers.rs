@@ -92,6 +92,7 @@ const USES: &[(&str, &[&str])] = &[
         "session",
         &[
             "clock",
+            "dag",
             "event",
             "group",
             "id",

@@ -5,7 +5,9 @@ mod bench;
 mod channel;
 mod connect;
 mod credentials;
+mod debug;
 mod demo;
+mod drawing;
 mod failure;
 mod feed;
 mod follow;
@@ -67,6 +69,9 @@ pub enum ClientCommand {
     },
     /// Show the router, the peers and the groups
     Status,
+    /// Look behind a space
+    #[command(subcommand)]
+    Debug(debug::DebugCommand),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -131,6 +136,7 @@ async fn dispatch(command: ClientCommand, options: &ClientOptions, out: Output) 
         ClientCommand::Send(args) => Box::pin(message::send(&logged_in(options).await?, out, args)).await,
         ClientCommand::Read(args) => Box::pin(message::read(&logged_in(options).await?, out, args)).await,
         ClientCommand::Events { after } => follow::events(&logged_in(options).await?, out, after).await,
+        ClientCommand::Debug(command) => debug::run(&logged_in(options).await?, out, command).await,
         ClientCommand::Completions { shell } => completions(shell, parser()),
         ClientCommand::Demo => Box::pin(demo::run(out)).await,
         ClientCommand::Bench(args) => Box::pin(bench::run(out, args)).await,
@@ -232,6 +238,7 @@ mod tests {
             "read general --before abcd",
             "events --after 5",
             "status --profile work",
+            "debug graph garden --format dot --output garden.dot --states 100",
             "completions bash",
             "demo",
             "bench --only latency --messages 10 --in-flight 2 --sessions 3",

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     /// The methods that clients outside the project call by name.
-    const METHODS: [&str; 24] = [
+    const METHODS: [&str; 25] = [
         "AuthService/CreateProfile",
         "AuthService/Lock",
         "AuthService/Unlock",
@@ -132,6 +132,7 @@ mod tests {
         "SpaceService/CreateInvite",
         "SpaceService/CreateSpace",
         "SpaceService/GetSpace",
+        "SpaceService/GetStateGraph",
         "SpaceService/JoinSpace",
         "SpaceService/LeaveSpace",
         "SpaceService/ListChannels",

@@ -6,6 +6,7 @@
 pub(crate) mod auth;
 pub(crate) mod event;
 pub(crate) mod field;
+mod graph;
 mod group;
 pub(crate) mod message;
 pub(crate) mod network;

@@ -2,13 +2,28 @@
 //!
 //! Nothing is ordered or authorised by the clock: it is shown, and it ages things.
 
+#[cfg(feature = "testing")]
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "testing")]
+static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
 /// Milliseconds since the Unix epoch, now.
 pub fn now_ms() -> i64 {
-    ms_from_time(SystemTime::now())
+    let now = ms_from_time(SystemTime::now());
+    #[cfg(feature = "testing")]
+    let now = now.saturating_add(AHEAD_MS.load(Ordering::Relaxed));
+    now
+}
+
+/// Puts the wall clock of this process ahead of the machine's, for tests of what days do. Timers go on as they
+/// are, and so do the lifetimes of KeyPackages, which the MLS library reads from the machine's clock.
+#[cfg(feature = "testing")]
+pub fn put_ahead(by: Duration) {
+    AHEAD_MS.store(duration_ms(by), Ordering::Relaxed);
 }
 
 /// Milliseconds since the Unix epoch; negative before it, saturating.

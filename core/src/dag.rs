@@ -8,12 +8,15 @@
 //! No IO, no clock, no randomness, no MLS: callers check signatures and commits before they bring them
 //! here, and move secrets when the head says so.
 
+mod astray;
 pub mod choice;
 pub mod graph;
+pub mod handover;
 pub mod hearsay;
 pub mod node;
 pub mod roster;
 pub mod route;
+pub mod skeleton;
 mod span;
 pub mod support;
 #[cfg(test)]
@@ -26,11 +29,13 @@ use std::{
     sync::OnceLock,
 };
 
+pub use astray::Astray;
 pub use choice::Head;
 use hearsay::{Claims, MAX_CLAIMED_CHILDREN};
 pub use node::{Class, Held, Node};
 pub use roster::Roster;
 pub use route::Route;
+pub use skeleton::{SignedSkeleton, Skeleton};
 use span::Spans;
 pub use support::{Equivocation, Heard, Support, Supports};
 

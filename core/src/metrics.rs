@@ -161,6 +161,10 @@ pub struct Metrics {
     pub frames: Family<FrameLabels, Counter>,
     /// Frames that were asked for and came.
     pub frames_fetched: Counter,
+    /// Their bytes.
+    pub fetched_bytes: Counter,
+    /// Bytes of requests and answers read from peers.
+    pub peer_bytes_read: Counter,
     /// Events sent again to members who lacked them.
     pub events_carried: Counter,
     /// Refused input of peers.
@@ -196,6 +200,8 @@ impl Metrics {
             peers_blocked: families.add("peers_blocked", "Peers refused for a while"),
             frames: families.add("frames", "Frames from peers"),
             frames_fetched: families.add("frames_fetched", "Missing frames fetched from peers"),
+            fetched_bytes: families.add("fetched_bytes", "Bytes of missing frames fetched from peers"),
+            peer_bytes_read: families.add("peer_bytes_read", "Bytes of requests and answers read from peers"),
             events_carried: families.add("events_carried", "Events sent again to members who lacked them"),
             rejected: families.add("peer_input_rejected", "Refused input of peers"),
             messages_accepted: families.add("messages_accepted", "Own messages made durable"),

@@ -6,13 +6,16 @@
 mod addresses;
 mod admit;
 mod adopt;
+mod astray;
 mod branches;
 mod commit;
 mod config;
 mod custody;
 mod departure;
 mod dial;
+mod echo;
 mod groups;
+mod handover;
 mod handshake;
 mod head;
 mod health;
@@ -20,10 +23,12 @@ mod housekeeping;
 mod intake;
 mod join;
 mod joining;
+mod letters;
 mod link;
 mod misbehaviour;
 mod pump;
 mod reconcile;
+mod rejoin;
 mod repair;
 mod seal;
 mod strangers;
@@ -109,8 +114,11 @@ pub struct Network {
     tips: tip::Tips,
     repairs: repair::Repairs,
     reconciling: reconcile::Reconciling,
+    echoes: echo::Echoes,
     waits: commit::Waits,
     branches: branches::Shown,
+    pulls: branches::Shown,
+    ways: astray::Ways,
     strikes: misbehaviour::Strikes,
     strangers: strangers::Strangers,
     nonces: admit::Nonces,
@@ -133,6 +141,8 @@ struct Wake {
     join: Notify,
     addresses: Notify,
     commit: Notify,
+    /// Someone follows another state, or a group went on.
+    votes: Notify,
 }
 
 impl Network {
@@ -155,8 +165,11 @@ impl Network {
             tips: tip::Tips::default(),
             waits: commit::Waits::default(),
             branches: branches::Shown::default(),
+            pulls: branches::Shown::default(),
+            ways: astray::Ways::default(),
             repairs: repair::Repairs::default(),
             reconciling: reconcile::Reconciling::default(),
+            echoes: echo::Echoes::default(),
             strikes: misbehaviour::Strikes::default(),
             strangers: strangers::Strangers::default(),
             nonces: admit::Nonces::default(),

@@ -259,7 +259,7 @@ pub async fn start(
 ) -> Result<(Router, mpsc::Receiver<RouterEvent>, JoinHandle<()>), RouterError> {
     let key = peer_id::keypair(&config.secret).map_err(|_| RouterError::Identity)?;
     let peer_id = PeerId(key.public().to_peer_id());
-    let mut swarm = behaviour::swarm(key, config.request_timeout)?;
+    let mut swarm = behaviour::swarm(key, config.request_timeout, metrics)?;
     let (listener, port) = listen(&mut swarm, &config)?;
     let shared = Arc::new(Shared {
         peer_id,

@@ -26,6 +26,11 @@ impl Chaos {
         sleep(self.rng.random_range(Duration::ZERO..=at_most)).await;
     }
 
+    /// One of so many, at random.
+    pub(crate) fn below(&mut self, many: usize) -> usize {
+        self.rng.random_range(0..many)
+    }
+
     /// One of two, at random.
     pub(crate) fn coin(&mut self) -> bool {
         self.rng.random()

@@ -53,6 +53,30 @@ impl Cluster {
         self.board.heal(self.seat(a), self.seat(b));
     }
 
+    /// Cuts every link between two sides.
+    pub(crate) async fn part(&self, one: &[&Person], other: &[&Person]) {
+        for (a, b) in pairs(one, other) {
+            self.cut(a, b).await;
+        }
+    }
+
+    /// Ends every cut between two sides.
+    pub(crate) fn reunite(&self, one: &[&Person], other: &[&Person]) {
+        for (a, b) in pairs(one, other) {
+            self.heal(a, b);
+        }
+    }
+
+    /// Lets nothing more pass one way, until the link is healed.
+    pub(crate) fn silence(&self, from: &Person, to: &Person) {
+        self.board.silence(self.seat(from), self.seat(to));
+    }
+
+    /// Loses one in so many chunks, each way; 0 for none.
+    pub(crate) fn lose(&self, a: &Person, b: &Person, one_in: u32) {
+        self.board.lose(self.seat(a), self.seat(b), one_in);
+    }
+
     /// Makes the link slow, each way.
     pub(crate) fn delay(&self, a: &Person, b: &Person, delay: Duration) {
         self.board.delay(self.seat(a), self.seat(b), delay);
@@ -71,6 +95,10 @@ impl Cluster {
     fn seat(&self, person: &Person) -> usize {
         self.seats.iter().position(|name| name == person.name()).expect("a person of this cluster")
     }
+}
+
+fn pairs<'p>(one: &'p [&Person], other: &'p [&Person]) -> impl Iterator<Item = (&'p Person, &'p Person)> {
+    one.iter().flat_map(move |a| other.iter().map(move |b| (*a, *b)))
 }
 
 /// The real port of a person's router.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rand::Rng as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -22,12 +23,46 @@ use super::owner::owner;
 const CHUNK: usize = 16 * 1024;
 /// Chunks on their way in one direction; more make the sender wait.
 const IN_FLIGHT: usize = 256;
+/// How late a lost chunk is that TCP sends again, and everything behind it.
+const RETRANSMITTED_AFTER: Duration = Duration::from_millis(300);
+/// Of so many lost chunks one is not sent again: the connection breaks.
+const FATAL_ONE_IN: u32 = 4;
 
 /// How a pair of servers is linked.
 #[derive(Clone, Copy, Default)]
 struct Link {
     cut: bool,
     delay: Duration,
+    /// Of each way, whether what is sent vanishes; see [`way`].
+    silent: [bool; 2],
+    /// One chunk in so many is lost; 0 for none.
+    loses_one_in: u32,
+}
+
+/// Which of a pair's two ways leads from one seat to the other.
+fn way(from: usize, to: usize) -> usize {
+    usize::from(from > to)
+}
+
+/// What became of a chunk on a lossy link.
+enum Fate {
+    Passes,
+    ComesLate,
+    BreaksTheConnection,
+}
+
+impl Link {
+    /// Not seeded: which chunk is the how-manieth depends on the machine anyway.
+    fn fate(self) -> Fate {
+        let mut rng = rand::rng();
+        if self.loses_one_in == 0 || !rng.random_ratio(1, self.loses_one_in) {
+            Fate::Passes
+        } else if rng.random_ratio(1, FATAL_ONE_IN) {
+            Fate::BreaksTheConnection
+        } else {
+            Fate::ComesLate
+        }
+    }
 }
 
 /// The switches of a cluster.
@@ -85,9 +120,21 @@ impl Board {
         link.closed().await;
     }
 
-    /// Lets connections between the two pass again.
+    /// Lets connections between the two pass again, both ways.
     pub(crate) fn heal(&self, a: usize, b: usize) {
-        self.link(a, b).send_modify(|link| link.cut = false);
+        self.link(a, b).send_modify(|link| (link.cut, link.silent) = (false, [false; 2]));
+    }
+
+    /// From now on whatever goes from one to the other vanishes, while the other way stays open. It ends with
+    /// [`Board::heal`], and every connection that lost something with it.
+    pub(crate) fn silence(&self, from: usize, to: usize) {
+        self.link(from, to).send_modify(|link| link.silent[way(from, to)] = true);
+    }
+
+    /// Loses one in so many chunks between the two, each way; 0 for none. Under TCP a loss is a delay, at times
+    /// a broken connection.
+    pub(crate) fn lose(&self, a: usize, b: usize, one_in: u32) {
+        self.link(a, b).send_modify(|link| link.loses_one_in = one_in);
     }
 
     /// Holds back every byte between the two, each way, for this long.
@@ -140,8 +187,8 @@ impl Board {
             let (from_dialler, to_dialler) = dialler.into_split();
             let (from_server, to_server) = server.into_split();
             tokio::select! {
-                () = pump(from_dialler, to_server, link.clone(), self.recording()) => {}
-                () = pump(from_server, to_dialler, link.clone(), self.recording()) => {}
+                () = pump(from_dialler, to_server, (link.clone(), way(other, seat)), self.recording()) => {}
+                () = pump(from_server, to_dialler, (link.clone(), way(seat, other)), self.recording()) => {}
             }
         };
         tokio::select! {
@@ -160,18 +207,38 @@ impl Board {
     }
 }
 
-/// Moves bytes one way, each chunk as late as the link says; ends when either end does.
+/// Moves bytes one way, each chunk as late as the link says; ends when either end does, or the link loses for
+/// good what cannot be missed.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    link: watch::Receiver<Link>,
+    (link, way): (watch::Receiver<Link>, usize),
     recording: Option<Recording>,
 ) {
     let (late, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(IN_FLIGHT);
     let reading = async {
         let mut chunk = vec![0; CHUNK];
-        while let Ok(length @ 1..) = from.read(&mut chunk).await {
-            let at = Instant::now() + link.borrow().delay;
+        let mut healed = link.clone();
+        let mut has_a_hole = false;
+        loop {
+            let length = tokio::select! {
+                read = from.read(&mut chunk) => match read {
+                    Ok(length @ 1..) => length,
+                    Ok(0) | Err(_) => break,
+                },
+                _ = healed.wait_for(|link| has_a_hole && !link.silent[way]) => return,
+            };
+            let now = *link.borrow();
+            if now.silent[way] {
+                has_a_hole = true;
+                continue;
+            }
+            let at = Instant::now() + now.delay;
+            let at = match now.fate() {
+                Fate::Passes => at,
+                Fate::ComesLate => at + RETRANSMITTED_AFTER,
+                Fate::BreaksTheConnection => return,
+            };
             if let Some(recording) = &recording {
                 let mut recording = recording.lock().unwrap_or_else(PoisonError::into_inner);
                 recording.extend_from_slice(&chunk[..length]);
@@ -256,6 +323,43 @@ mod tests {
         board.record();
         echoes(&board).await.unwrap();
         assert_eq!(board.recorded(), [b"hello", b"hello"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_said_one_way_vanishes_while_the_other_way_is_open_and_ends_the_connection() {
+        let board = Board::with_seats(2).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        board.leads_to(1, listener.local_addr().unwrap());
+        board.seated(0, std::process::id());
+        let mut dialler = TcpStream::connect(board.proxies[1]).await.unwrap();
+        let (mut dialled, _) = listener.accept().await.unwrap();
+
+        board.silence(0, 1);
+        dialler.write_all(b"unheard").await.unwrap();
+        let heard = comes_true(Duration::from_millis(300), async || match dialled.read(&mut [0; 8]).await {
+            Ok(length) => when(length > 0, "the end"),
+            Err(error) => Err(error.to_string()),
+        });
+        assert!(heard.await.is_err());
+        dialled.write_all(b"heard").await.unwrap();
+        let mut back = [0; 5];
+        dialler.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"heard");
+
+        board.heal(0, 1);
+        assert_eq!(dialler.read(&mut [0; 1]).await.unwrap_or(0), 0, "it has a hole");
+    }
+
+    #[tokio::test]
+    async fn a_lossy_link_changes_no_byte_and_breaks_connections() {
+        let board = echo_behind_a_proxy().await;
+        board.seated(0, std::process::id());
+        board.lose(0, 0, 8);
+        let mut broken = 0;
+        for _ in 0..64 {
+            broken += usize::from(echoes(&board).await.is_err());
+        }
+        assert!((1..64).contains(&broken), "{broken} of 64 broke");
     }
 
     #[tokio::test]

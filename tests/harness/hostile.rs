@@ -22,7 +22,7 @@ use spacepanda_core::{
     store::identity::Identity,
 };
 use spacepanda_proto::peer::v1::{
-    FrameOutcome, Hello, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest, PeerRequest,
+    EchoReply, FrameOutcome, Hello, JoinChallengeRequest, JoinOutcome, JoinReply, JoinRequest, PeerRequest,
     PeerResponse, PushFrames, PushFramesReply, PushLetter, PushLetterReply, PushSupportsReply, Refusal,
     RefusalReason, peer_request, peer_response,
 };
@@ -32,7 +32,7 @@ pub(crate) use self::{
     mole::{Heard, Mole, text_in},
     overlong::announce_too_much,
 };
-use super::{client::Person, server::Server, wait::wait_until, wait::when};
+use super::{client::Person, cluster::peer_port, server::Server, wait::wait_until, wait::when};
 
 /// A server whose refusals can be read, and which logs all it may: with metrics, and with no proxy before its
 /// peer port.
@@ -58,7 +58,11 @@ type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 impl Intruder {
     /// A new stranger.
     pub(crate) async fn new(name: &str) -> Self {
-        let identity = Identity::generate(name, name, now_ms());
+        Self::with(Identity::generate(name, name, now_ms())).await
+    }
+
+    /// Someone whose keys it has.
+    pub(crate) async fn with(identity: Identity) -> Self {
         let listen = Address::parse("/ip4/127.0.0.1/tcp/0").expect("an address");
         let config = RouterConfig::new(identity.peer_secret.clone(), listen);
         let (router, events, _) = router::start(config, &Metrics::new()).await.expect("a router");
@@ -84,9 +88,11 @@ impl Intruder {
         DeviceIdentity::new(self.identity.device.clone(), self.identity.certificate.clone())
     }
 
-    /// Connects to someone's router.
+    /// Connects to someone's router, past any proxy before it.
     pub(crate) async fn dial(&self, victim: &Person) {
-        let PeerAddress { peer, address } = place(victim).await;
+        let PeerAddress { peer, .. } = place(victim).await;
+        let address = Address::parse(&format!("/ip4/127.0.0.1/tcp/{}", peer_port(victim).await.port()));
+        let address = address.expect("an address");
         self.router.dial(&peer, vec![address]).await.expect("a connection");
     }
 
@@ -175,8 +181,14 @@ impl Intruder {
         let link = InviteLink::parse(link).expect("a link");
         self.meet(host).await;
         let key_package = fresh_key_package(&self.device()).expect("a KeyPackage");
-        let nonce = self.challenge(host).await;
-        let reply = self.ask_to_join(host, &link, (nonce, nonce), &key_package).await;
+        // The letter waits for another member's word, and for some time where nobody gives one.
+        let reply = wait_until("the letter", async || {
+            let nonce = self.challenge(host).await;
+            let reply = self.ask_to_join(host, &link, (nonce, nonce), &key_package).await;
+            when(reply.outcome() != JoinOutcome::Pending, "it is held back")?;
+            Ok(reply)
+        })
+        .await;
         assert_eq!(reply.outcome(), JoinOutcome::Accepted);
         Mole::enter(self, &link, key_package, &reply.letter)
     }
@@ -265,6 +277,7 @@ async fn answer(mut events: mpsc::Receiver<RouterEvent>, shown: Shown, received:
             peer_request::Kind::PushSupports(_) => {
                 respond(reply, peer_response::Kind::PushSupports(PushSupportsReply {}));
             }
+            peer_request::Kind::Echo(_) => respond(reply, peer_response::Kind::Echo(EchoReply::default())),
             // It does as it did before frames were compared.
             peer_request::Kind::Reconcile(_) | peer_request::Kind::FetchFrames(_) => {
                 let reason = RefusalReason::Unsupported.into();

@@ -34,6 +34,11 @@ impl Secret {
         secret
     }
 
+    /// What it is, for people.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Whether it is in there.
     pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
         self.forms.iter().any(|form| bytes.windows(form.len()).any(|window| window == form))

@@ -22,6 +22,8 @@ use super::{
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_spacepanda-under-test");
+/// Read by the program under test alone: milliseconds.
+const CLOCK_AHEAD: &str = "UNDER_TEST_CLOCK_AHEAD_MS";
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const LOG_TAIL_LINES: usize = 40;
@@ -98,6 +100,8 @@ struct Inner {
 struct Process {
     child: Option<Child>,
     address: Option<SocketAddr>,
+    /// How far its wall clock is ahead.
+    ahead: Duration,
 }
 
 impl Server {
@@ -208,6 +212,11 @@ impl Server {
         self.spawn().await;
     }
 
+    /// From its next start on, its wall clock is this far ahead.
+    pub(crate) fn clock_ahead(&self, by: Duration) {
+        self.process().ahead = by;
+    }
+
     /// Waits until the process ends by itself or by a signal.
     pub(crate) async fn exit_within(&self, deadline: Duration) -> ExitStatus {
         let status = within(deadline, &format!("{} to exit", self.0.plan.name), async || {
@@ -264,6 +273,7 @@ impl Server {
         let everywhere = self.0.plan.everywhere.then_some(SocketAddr::from(([0, 0, 0, 0], 0)));
         let mut command = serve(&self.data_dir(), known.or(everywhere));
         command.args(&self.0.plan.flags).args(flags).envs(self.0.plan.variables.iter().cloned());
+        command.env(CLOCK_AHEAD, self.process().ahead.as_millis().to_string());
         if self.0.plan.ignores_file_limits {
             command = ignoring_file_limits(&command);
         }

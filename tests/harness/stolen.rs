@@ -43,10 +43,15 @@ impl Stolen {
         Self { vault: open(person, directory.path()).await, _directory: directory }
     }
 
+    /// Every key of the account's device.
+    pub(crate) async fn identity(&self) -> Identity {
+        let mut reader = self.vault.read().await.expect("a reader");
+        Identity::load(reader.conn()).await.expect("an identity")
+    }
+
     /// The device as MLS knows it.
     pub(crate) async fn device(&self) -> DeviceIdentity {
-        let mut reader = self.vault.read().await.expect("a reader");
-        let identity = Identity::load(reader.conn()).await.expect("an identity");
+        let identity = self.identity().await;
         DeviceIdentity::new(identity.device, identity.certificate)
     }
 

@@ -2,19 +2,14 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use spacepanda_proto::api::v1::{
-    CreateChannelRequest, CreateInviteRequest, CreateProfileRequest, CreateSpaceRequest, GroupHealth,
-    JoinSpaceRequest, JoinState, LeaveSpaceRequest, RemoveMemberRequest,
-};
-use tonic::{Code, Response, Status};
+use spacepanda_proto::api::v1::{CreateChannelRequest, CreateProfileRequest, CreateSpaceRequest};
 
 use crate::harness::{
     Cluster, PASSWORD, Person, Server,
     chaos::Chaos,
     client::request_id,
-    meet,
-    refusal::{never_answered, reason},
-    same_world,
+    insist::{insists, invites, is_out, joins, leaves, removes},
+    meet, same_world,
     wait::when,
     wait_until,
     world::look,
@@ -122,16 +117,6 @@ async fn an_account_is_created_once_and_half_of_one_leaves_nothing() {
     assert_eq!(names.len(), ROUNDS, "a file an account, and nothing else: {names:?}");
 }
 
-/// Asks under one request id until there is an answer of the server's own, which must be a good one.
-async fn insists<T>(who: &str, call: impl AsyncFn() -> Result<Response<T>, Status>) -> T {
-    wait_until(&format!("{who} to be answered"), async || match call().await {
-        Ok(answer) => Ok(answer.into_inner()),
-        Err(status) if never_answered(&status) => Err(status.to_string()),
-        Err(status) => panic!("{who} is refused: {status:?}"),
-    })
-    .await
-}
-
 async fn signs_up(house: &Server, name: &str) -> Person {
     let request = CreateProfileRequest {
         username: name.into(),
@@ -158,56 +143,6 @@ async fn creates_channel(person: &Person, space_id: &str, name: &str) {
         ..Default::default()
     };
     insists(person.name(), async || person.spaces().create_channel(request.clone()).await).await;
-}
-
-async fn invites(person: &Person, space_id: &str) -> String {
-    let request =
-        CreateInviteRequest { space_id: space_id.into(), request_id: request_id(), ..Default::default() };
-    insists(person.name(), async || person.spaces().create_invite(request.clone()).await).await.link
-}
-
-/// Joins, at once or when it comes to it.
-async fn joins(person: &Person, space_id: &str, link: &str) {
-    let request = JoinSpaceRequest { invite_link: link.into(), request_id: request_id() };
-    let answer = insists(person.name(), async || {
-        let answer = person.spaces().join_space(request.clone()).await;
-        // Who left is a member until the owner's server has heard of it.
-        let leaving = answer.as_ref().is_err_and(|status| reason(status) == "ALREADY_MEMBER");
-        if leaving { Err(Status::unavailable("still leaving")) } else { answer }
-    });
-    assert_ne!(answer.await.state(), JoinState::Failed);
-    wait_until(&format!("{} to be in", person.name()), async || {
-        let space = person.space(space_id).await.map_err(|status| status.to_string())?;
-        let health = space.group.unwrap_or_default().health();
-        when(health == GroupHealth::Ok, format!("{health:?}"))
-    })
-    .await;
-}
-
-async fn removes(owner: &Person, space_id: &str, member: &Person) {
-    let request = RemoveMemberRequest {
-        space_id: space_id.into(),
-        account_id: member.account().into(),
-        request_id: request_id(),
-    };
-    insists(owner.name(), async || owner.spaces().remove_member(request.clone()).await).await;
-}
-
-async fn leaves(person: &Person, space_id: &str) {
-    let request = LeaveSpaceRequest { space_id: space_id.into(), request_id: request_id() };
-    insists(person.name(), async || person.spaces().leave_space(request.clone()).await).await;
-}
-
-/// Waits until a person is no longer in a space, and knows it.
-async fn is_out(person: &Person, space_id: &str) {
-    wait_until(&format!("{} to be out", person.name()), async || match person.space(space_id).await {
-        Ok(space) => Err(format!("{space:?}")),
-        Err(status) => {
-            let gone = status.code() == Code::NotFound && reason(&status) == "SPACE_NOT_FOUND";
-            when(gone, format!("{status:?}"))
-        }
-    })
-    .await;
 }
 
 /// Kills one of two at a random moment; it runs again afterwards.

@@ -87,7 +87,7 @@ fn join<const N: usize>(cluster: &Cluster, one: [&Person; N], other: &[&Person])
 }
 
 /// Waits until someone's group is without someone else.
-async fn gone(person: &Person, place: &Place, leaver: &Person) {
+pub(super) async fn gone(person: &Person, place: &Place, leaver: &Person) {
     wait_until(&format!("{} to see {} gone", person.name(), leaver.name()), async || {
         let world = look(person, &place.space).await.map_err(|status| status.to_string())?;
         when(
@@ -98,7 +98,8 @@ async fn gone(person: &Person, place: &Place, leaver: &Person) {
     .await;
 }
 
-async fn out(person: &Person, place: &Place) {
+/// Waits until someone has no such space any more.
+pub(super) async fn out(person: &Person, place: &Place) {
     wait_until(&format!("{} to be out", person.name()), async || {
         let space = person.space(&place.space).await;
         when(space.is_err(), format!("{space:?}"))

@@ -4,9 +4,11 @@
 //! were told get into their logs.
 
 mod certificates;
+mod committers;
 mod disguises;
 mod epochs;
 mod forgery;
+mod frame_sets;
 mod framing;
 mod newer_version;
 mod removal;

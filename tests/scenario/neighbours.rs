@@ -4,8 +4,9 @@
 use prost::Message;
 use spacepanda_proto::api::v1::{
     CreateChannelRequest, CreateInviteRequest, DisconnectPeerRequest, GetMessageRequest, GetSpaceRequest,
-    LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest, ListMessagesRequest, RemoveMemberRequest,
-    RevokeInviteRequest, Role, SendMessageRequest, SetMemberRoleRequest, UpdateSpaceRequest,
+    GetStateGraphRequest, LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest, ListMessagesRequest,
+    RemoveMemberRequest, RevokeInviteRequest, Role, SendMessageRequest, SetMemberRoleRequest,
+    UpdateSpaceRequest,
 };
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -134,6 +135,9 @@ fn requests(method: &str, theirs: &Ids, nobodys: &Ids) -> Option<Vec<(Vec<u8>, V
     let name = method.rsplit('/').next()?;
     match name {
         "GetSpace" => both(&|ids| encode(&GetSpaceRequest { space_id: ids.space.clone() })),
+        "GetStateGraph" => {
+            both(&|ids| encode(&GetStateGraphRequest { space_id: ids.space.clone(), max_states: 0 }))
+        }
         "UpdateSpace" => both(&|ids| {
             let (space_id, name) = (ids.space.clone(), Some("mine".into()));
             encode(&UpdateSpaceRequest { space_id, name, ..Default::default() })

@@ -64,11 +64,12 @@ async fn only_bob_has_it(padding: usize) -> (Cluster, [Person; 6], Place) {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_away_fetches_commits_and_messages_from_a_third_member() {
     let (_cluster, [_alice, bob, carol, ..], place) = only_bob_has_it(0).await;
+    let before = carried(&bob).await;
     carol.server.restart().await;
     carol.wake().await;
     same_world(&[&bob, &carol], &place.space, MESSAGES).await;
     assert!(fetched(&carol).await >= 6, "three commits and what was written between them");
-    assert_eq!(carried(&bob).await, 0, "nothing had to be sealed anew");
+    assert_eq!(carried(&bob).await, before, "nothing had to be sealed anew for her");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,26 +1,51 @@
-//! A data directory put back as it was: the keys it uses again are noticed by whoever saw them used.
+//! A data directory put back as it was, or running twice: it says so, and uses no key again.
 
 use std::fs;
 
-use crate::harness::{Cluster, hostile::rejected, meet, stolen::copy, wait::when, wait_until};
+use spacepanda_proto::api::v1::GroupHealth;
 
-/// What else becomes of a restored copy is not decided yet: see the protocol's "Not implemented".
+use crate::harness::{
+    Cluster, Person, Place, Server, hostile::rejected, meet, same_world, stolen::copy, wait::when, wait_until,
+};
+
+/// The person's server knows that it runs an old copy, and tells why nothing is sent.
+async fn says_so(person: &Person, place: &Place) {
+    wait_until(&format!("{} to know that its data is an old copy", person.name()), async || {
+        let space = person.space(&place.space).await.map_err(|status| status.to_string())?;
+        let group = space.group.unwrap_or_default();
+        let told = group.health() == GroupHealth::Stalled && group.health_detail.contains("old copy");
+        when(told, format!("{:?}: {}", group.health(), group.health_detail))
+    })
+    .await;
+}
+
+/// Stops a server, copies what it has, and starts it again.
+async fn take_copy(person: &Person) -> tempfile::TempDir {
+    person.server.stop().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    copy(&person.server.data_dir(), directory.path());
+    person.server.restart().await;
+    person.wake().await;
+    directory
+}
+
+/// Puts a copy in the place of a server's data.
+fn put_back(person: &Person, directory: &tempfile::TempDir) {
+    person.server.kill_9();
+    fs::remove_dir_all(person.server.data_dir()).expect("remove");
+    copy(directory.path(), &person.server.data_dir());
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_a_restored_copy_uses_again_are_noticed() {
+async fn an_old_copy_that_is_put_back_says_so_and_seals_nothing() {
     let (cluster, [alice, bob]) = Cluster::with(["alice", "bob"], |plan| plan.metrics()).await;
     let place = meet(&alice, &[&bob]).await;
-    alice.server.stop().await;
-    let before = tempfile::tempdir().expect("a directory");
-    copy(&alice.server.data_dir(), before.path());
-    alice.server.restart().await;
-    alice.wake().await;
+    let before = take_copy(&alice).await;
     alice.send(&place.channel, "before the loss").await;
     wait_until("bob to read it", async || bob.has(&place.channel, 1).await).await;
     bob.server.assert_no_key_reuse().await;
 
-    alice.server.kill_9();
-    fs::remove_dir_all(alice.server.data_dir()).expect("remove");
-    copy(before.path(), &alice.server.data_dir());
+    put_back(&alice, &before);
     // Written before Bob can tell her what she once said.
     cluster.cut(&alice, &bob).await;
     alice.server.restart().await;
@@ -28,10 +53,83 @@ async fn keys_that_a_restored_copy_uses_again_are_noticed() {
     alice.send(&place.channel, "after the loss").await;
     cluster.heal(&alice, &bob);
 
-    wait_until("bob's server to notice", async || {
-        let seen = rejected(&bob, "key_reuse").await;
-        when(seen >= 1, format!("{seen} reused keys"))
-    })
-    .await;
+    says_so(&alice, &place).await;
+    assert_eq!(alice.status().await.queued_messages, 1, "it is kept, and not sent");
     assert_eq!(bob.texts(&place.channel).await.expect("history"), ["before the loss"]);
+    assert_eq!(rejected(&bob, "key_reuse").await, 0);
+
+    // It stays so when she starts again, whoever is there.
+    alice.server.restart().await;
+    alice.wake().await;
+    says_so(&alice, &place).await;
+    bob.server.assert_no_key_reuse().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_restart_with_the_newest_data_sends_at_once() {
+    let (cluster, [alice, bob]) = Cluster::with(["alice", "bob"], |plan| plan.metrics()).await;
+    let place = meet(&alice, &[&bob]).await;
+    alice.send(&place.channel, "before the loss").await;
+    wait_until("bob to read it", async || bob.has(&place.channel, 1).await).await;
+    let newest = take_copy(&alice).await;
+
+    put_back(&alice, &newest);
+    cluster.cut(&alice, &bob).await;
+    alice.server.restart().await;
+    alice.wake().await;
+    alice.send(&place.channel, "after the loss").await;
+    cluster.heal(&alice, &bob);
+    same_world(&[&alice, &bob], &place.space, 2).await;
+    bob.server.assert_no_key_reuse().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_who_knew_too_little_is_corrected_by_one_who_knows_more() {
+    let (_cluster, [alice, bob, carol]) = Cluster::of(["alice", "bob", "carol"]).await;
+    let place = meet(&alice, &[&bob, &carol]).await;
+    carol.server.stop().await;
+    let before = take_copy(&alice).await;
+    alice.send(&place.channel, "only bob reads this").await;
+    wait_until("bob to read it", async || bob.has(&place.channel, 1).await).await;
+    bob.server.stop().await;
+
+    put_back(&alice, &before);
+    alice.server.restart().await;
+    alice.wake().await;
+    carol.server.restart().await;
+    carol.wake().await;
+    // Carol cannot know better.
+    alice.send(&place.channel, "only carol reads this").await;
+    wait_until("carol to read it", async || carol.has(&place.channel, 1).await).await;
+    bob.server.restart().await;
+    bob.wake().await;
+    says_so(&alice, &place).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_copies_at_once_the_one_that_knows_less_falls_silent() {
+    let start = async |name: &str| Server::plan(name).metrics().start().await;
+    let (alice, bob) = (start("alice").await.sign_up("alice").await, start("bob").await.sign_up("bob").await);
+    let place = meet(&alice, &[&bob]).await;
+    let before = take_copy(&alice).await;
+    alice.send(&place.channel, "the first of the original").await;
+    wait_until("bob to read it", async || bob.has(&place.channel, 1).await).await;
+
+    let second = start("copy").await;
+    second.stop().await;
+    fs::remove_dir_all(second.data_dir()).expect("remove");
+    copy(before.path(), &second.data_dir());
+    second.restart().await;
+    let double = second.person(alice.session.clone());
+    double.wake().await;
+    says_so(&double, &place).await;
+    double.send(&place.channel, "of the copy").await;
+
+    alice.send(&place.channel, "the second of the original").await;
+    wait_until("bob to read it", async || bob.has(&place.channel, 2).await).await;
+    assert_eq!(
+        bob.texts(&place.channel).await.expect("history"),
+        ["the first of the original", "the second of the original"]
+    );
+    bob.server.assert_no_key_reuse().await;
 }

@@ -2,6 +2,7 @@
 //!
 //! Every number comes from real server processes, sockets and files, but for the row of the engine.
 
+mod catchup;
 mod disk;
 mod engine;
 mod latency;
@@ -50,6 +51,8 @@ enum Part {
     Engine,
     /// Memory of an idle account
     Memory,
+    /// Fetching what was missed
+    Catchup,
     /// Many accounts: until all are back after a restart, and what they take at rest
     Resume,
 }
@@ -83,6 +86,10 @@ async fn measure(out: Output, args: Bench) -> Result<Report, Failure> {
     }
     if wanted(Part::Engine) {
         report.rows.extend(engine::measure());
+    }
+    if wanted(Part::Catchup) {
+        out.note("catch-up: 10,000 messages and 300 commits while someone is away; this takes minutes ...");
+        report.rows.extend(Box::pin(catchup::measure()).await?);
     }
     if wanted(Part::Memory) {
         out.note(&format!("memory: {} idle accounts; this takes four minutes ...", args.sessions));

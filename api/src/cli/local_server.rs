@@ -13,7 +13,8 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{TcpListener, TcpStream},
     process::{Child, ChildStdout, Command},
 };
 
@@ -37,6 +38,8 @@ pub(super) struct LocalServer {
     child: Child,
     address: SocketAddr,
     unlock: Unlock,
+    /// Where its metrics are served, if they are.
+    metrics: Option<SocketAddr>,
     directory: TempDir,
 }
 
@@ -55,7 +58,17 @@ impl LocalServer {
     /// # Errors
     /// When it does not start; with the end of its log.
     pub(super) async fn start(name: &str) -> Result<Self, Failure> {
-        Self::start_as(name, Unlock::ByCall).await
+        Self::start_as(name, Unlock::ByCall, None).await
+    }
+
+    /// The same, with metrics that can be read.
+    ///
+    /// # Errors
+    /// When it does not start; with the end of its log.
+    pub(super) async fn start_measured(name: &str) -> Result<Self, Failure> {
+        let free = TcpListener::bind(ANY_PORT).await.and_then(|listener| listener.local_addr());
+        let free = free.map_err(|error| fault(name, &format!("finds no port: {error}")))?;
+        Self::start_as(name, Unlock::ByCall, Some(free)).await
     }
 
     /// The same with an unlock key, so that accounts come back without a call.
@@ -63,16 +76,17 @@ impl LocalServer {
     /// # Errors
     /// When it does not start; with the end of its log.
     pub(super) async fn start_with_unlock_key(name: &str) -> Result<Self, Failure> {
-        Self::start_as(name, Unlock::ByKeyFile).await
+        Self::start_as(name, Unlock::ByKeyFile, None).await
     }
 
-    async fn start_as(name: &str, unlock: Unlock) -> Result<Self, Failure> {
+    async fn start_as(name: &str, unlock: Unlock, metrics: Option<SocketAddr>) -> Result<Self, Failure> {
         let directory = tempfile::Builder::new()
             .prefix("spacepanda-")
             .tempdir()
             .map_err(|error| fault(name, &format!("no temporary directory: {error}")))?;
-        let (child, address) = launch(name, &directory, ANY_PORT, unlock, START_DEADLINE).await?;
-        Ok(Self { name: name.to_owned(), child, address, unlock, directory })
+        let command = command(&directory, ANY_PORT, unlock, metrics);
+        let (child, address) = launch(name, &directory, command, START_DEADLINE).await?;
+        Ok(Self { name: name.to_owned(), child, address, unlock, metrics, directory })
     }
 
     /// The URL of its API.
@@ -83,6 +97,28 @@ impl LocalServer {
     /// Its process, while it runs.
     pub(super) fn process_id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// A metric without labels, of a server that was started measured.
+    ///
+    /// # Errors
+    /// When it does not answer, or has no such metric.
+    pub(super) async fn metric(&self, name: &str) -> Result<f64, Failure> {
+        let text = self.metrics_text().await.unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.and_then(|value| value.trim().parse().ok());
+        value.ok_or_else(|| fault(&self.name, &format!("does not tell {name}")))
+    }
+
+    async fn metrics_text(&self) -> Option<String> {
+        let mut stream = TcpStream::connect(self.metrics?).await.ok()?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await
+            .ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.ok()?;
+        Some(text)
     }
 
     /// Ends it with SIGKILL and waits until it is gone.
@@ -107,7 +143,8 @@ impl LocalServer {
     /// When it does not start; with the end of its log.
     pub(super) async fn restart_within(&mut self, deadline: Duration) -> Result<(), Failure> {
         let listen = self.address.to_string();
-        let (child, address) = launch(&self.name, &self.directory, &listen, self.unlock, deadline).await?;
+        let command = command(&self.directory, &listen, self.unlock, self.metrics);
+        let (child, address) = launch(&self.name, &self.directory, command, deadline).await?;
         self.child = child;
         self.address = address;
         Ok(())
@@ -133,12 +170,11 @@ impl Drop for LocalServer {
 async fn launch(
     name: &str,
     directory: &TempDir,
-    listen: &str,
-    unlock: Unlock,
+    command: io::Result<Command>,
     deadline: Duration,
 ) -> Result<(Child, SocketAddr), Failure> {
-    let mut child =
-        spawn(directory, listen, unlock).map_err(|error| fault(name, &format!("did not start: {error}")))?;
+    let started = command.and_then(|mut command| command.spawn());
+    let mut child = started.map_err(|error| fault(name, &format!("did not start: {error}")))?;
     let output = child.stdout.take().ok_or_else(|| fault(name, "has no output"))?;
     let mut lines = BufReader::new(output).lines();
     match tokio::time::timeout(deadline, address(&mut lines)).await {
@@ -152,7 +188,12 @@ async fn launch(
     }
 }
 
-fn spawn(directory: &TempDir, listen: &str, unlock: Unlock) -> io::Result<Child> {
+fn command(
+    directory: &TempDir,
+    listen: &str,
+    unlock: Unlock,
+    metrics: Option<SocketAddr>,
+) -> io::Result<Command> {
     let log = File::options().create(true).append(true).open(directory.path().join("log"))?;
     let mut command = Command::new(std::env::current_exe()?);
     // The user's own settings are for the user's own server.
@@ -172,8 +213,11 @@ fn spawn(directory: &TempDir, listen: &str, unlock: Unlock) -> io::Result<Child>
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    if let Some(metrics) = metrics {
+        command.args(["--metrics-listen", &metrics.to_string()]);
+    }
+    Ok(command)
 }
 
 async fn address(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<SocketAddr> {

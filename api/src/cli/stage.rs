@@ -36,6 +36,8 @@ pub(super) struct Resident {
     pub name: String,
     /// The server, killed when dropped.
     pub server: LocalServer,
+    /// The account.
+    pub account_id: String,
     /// A logged-in connection to it.
     pub client: Client,
     /// Where others connect to, ending in `/p2p/<peer id>`.
@@ -48,14 +50,25 @@ impl Resident {
     /// # Errors
     /// When the server does not start or refuses.
     pub(super) async fn move_in(name: &str) -> Result<Self, Failure> {
-        let server = LocalServer::start(name).await?;
+        Self::move_into(name, LocalServer::start(name).await?).await
+    }
+
+    /// The same with a server whose metrics can be read.
+    ///
+    /// # Errors
+    /// When the server does not start or refuses.
+    pub(super) async fn move_in_measured(name: &str) -> Result<Self, Failure> {
+        Self::move_into(name, LocalServer::start_measured(name).await?).await
+    }
+
+    async fn move_into(name: &str, server: LocalServer) -> Result<Self, Failure> {
         let anonymous = Client::open(&server.url(), None, None).await?;
         let session = sign_up(&anonymous, &name.to_lowercase(), name).await?;
         let client = anonymous.with_token(&Token::from(session.session_token))?;
         let address = session.listen_addresses.into_iter().next().ok_or_else(|| {
             Failure::local_fault("NO_ADDRESS", format!("the router of {name} listens nowhere"))
         })?;
-        Ok(Self { name: name.to_owned(), server, client, address })
+        Ok(Self { name: name.to_owned(), server, account_id: session.account_id, client, address })
     }
 
     /// Connects this person's server to another's.
@@ -145,7 +158,7 @@ pub(super) async fn found_space(owner: &Resident, guests: &[&Resident], name: &s
     let call = || async { owner.client.spaces().create_space(request.clone()).await };
     let space_id = owner.client.call(CALL_DEADLINE, call).await?.space_id;
     let link = invite(owner, &space_id, guests.len()).await?;
-    try_join_all(guests.iter().map(|guest| join(guest, &space_id, &link))).await?;
+    try_join_all(guests.iter().map(|guest| join(&guest.client, &guest.name, &space_id, &link))).await?;
     let channels = listing::channels(&owner.client, &space_id).await?;
     let channel_id = channels.into_iter().next().map(|channel| channel.channel_id).unwrap_or_default();
     let room = Room { space_id, channel_id };
@@ -155,7 +168,11 @@ pub(super) async fn found_space(owner: &Resident, guests: &[&Resident], name: &s
     Ok(room)
 }
 
-async fn invite(owner: &Resident, space_id: &str, uses: usize) -> Result<String, Failure> {
+/// A link that lets so many in.
+///
+/// # Errors
+/// When the server refuses.
+pub(super) async fn invite(owner: &Resident, space_id: &str, uses: usize) -> Result<String, Failure> {
     let request = api::CreateInviteRequest {
         space_id: space_id.to_owned(),
         max_uses: u32::try_from(uses).unwrap_or(1),
@@ -166,20 +183,24 @@ async fn invite(owner: &Resident, space_id: &str, uses: usize) -> Result<String,
     Ok(owner.client.call(CALL_DEADLINE, call).await?.link)
 }
 
-async fn join(guest: &Resident, space_id: &str, link: &str) -> Result<(), Failure> {
+/// Joins by link, and waits until that is done.
+///
+/// # Errors
+/// When the server refuses, or it does not complete.
+pub(super) async fn join(guest: &Client, name: &str, space_id: &str, link: &str) -> Result<(), Failure> {
     let request =
         api::JoinSpaceRequest { invite_link: link.to_owned(), request_id: Uuid::new_v4().to_string() };
-    let call = || async { guest.client.spaces().join_space(request.clone()).await };
-    guest.client.call(SLOW_CALL_DEADLINE, call).await?;
-    let what = format!("{} is in the space", guest.name);
-    eventually(&what, || async { space::get(&guest.client, space_id.to_owned()).await.ok() }).await?;
+    let call = || async { guest.spaces().join_space(request.clone()).await };
+    guest.call(SLOW_CALL_DEADLINE, call).await?;
+    let what = format!("{name} is in the space");
+    eventually(&what, || async { space::get(guest, space_id.to_owned()).await.ok() }).await?;
     let request = api::UpdateSpaceRequest {
         space_id: space_id.to_owned(),
         send_timing: api::SendTiming::Fast.into(),
         ..Default::default()
     };
-    let call = || async { guest.client.spaces().update_space(request.clone()).await };
-    guest.client.call(CALL_DEADLINE, call).await.map(drop)
+    let call = || async { guest.spaces().update_space(request.clone()).await };
+    guest.call(CALL_DEADLINE, call).await.map(drop)
 }
 
 async fn knows(person: &Resident, room: &Room) -> Result<(), Failure> {

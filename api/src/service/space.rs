@@ -10,7 +10,7 @@ use crate::{
         FromWire as _, IntoWire as _, page,
         space::{
             CreateChannel, CreateInvite, CreateSpace, JoinSpace, LeaveSpace, RemoveMember, SetMemberRole,
-            UpdateSpace, invite_id, space_id,
+            UpdateSpace, invite_id, max_states, space_id,
         },
     },
 };
@@ -45,6 +45,17 @@ impl SpaceService for Api {
             page::cut(spaces, asked.page_size, &asked.page_token, |space| space.id.to_string())?;
         let spaces = spaces.into_iter().map(|space| space.into_wire()).collect();
         Ok(Response::new(wire::ListSpacesResponse { spaces, next_page_token }))
+    }
+
+    async fn get_state_graph(
+        &self,
+        request: Request<wire::GetStateGraphRequest>,
+    ) -> Answer<wire::StateGraph> {
+        let session = self.session(&request).await?;
+        let asked = request.into_inner();
+        let (space, most) = (space_id(&asked.space_id)?, max_states(asked.max_states)?);
+        let graph = session.state_graph(space, most).await.map_err(Refusal::from)?;
+        Ok(Response::new(graph.into_wire()))
     }
 
     async fn update_space(&self, request: Request<wire::UpdateSpaceRequest>) -> Answer<wire::Space> {

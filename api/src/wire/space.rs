@@ -13,6 +13,8 @@ use super::{FromWire, IntoWire, field};
 use crate::status::Refusal;
 
 const MAX_USES: u32 = 1000;
+const MAX_STATES: u32 = 1000;
+const DEFAULT_STATES: usize = 200;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Said with a link that only works nearby.
@@ -87,6 +89,15 @@ pub(crate) struct JoinSpace {
 /// Checks `space_id`.
 pub(crate) fn space_id(text: &str) -> Result<GroupId, Refusal> {
     field::uuid("space_id", text).map(GroupId::from)
+}
+
+/// Checks `max_states`.
+pub(crate) fn max_states(number: u32) -> Result<usize, Refusal> {
+    match number {
+        0 => Ok(DEFAULT_STATES),
+        1..=MAX_STATES => Ok(usize::try_from(number).unwrap_or(DEFAULT_STATES)),
+        _ => Err(Refusal::field("max_states", "is more than 1000")),
+    }
 }
 
 /// Checks `invite_id`.
@@ -401,6 +412,8 @@ mod tests {
         assert_eq!(refused_field(LeaveSpace::from_wire(Default::default())), "space_id");
         assert_eq!(refused_field(JoinSpace::from_wire(Default::default())), "invite_link");
         assert_eq!(refused_field(invite_id("x")), "invite_id");
+        assert_eq!(refused_field(max_states(1_001)), "max_states");
+        assert_eq!([0, 1, 1_000].map(|number| max_states(number).unwrap()), [200, 1, 1_000]);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Tests of the DAG and of the choice of its head.
 
+mod astray;
 mod choice;
 mod graph;
+mod handover;
 mod hearsay;
 mod oracle;
 mod partition;

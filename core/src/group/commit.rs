@@ -15,9 +15,12 @@ use super::{
     key_package::read_key_package,
     overlay::Provider,
     policy::Policy,
-    state::{GroupState, context_extensions},
+    state::{GroupState, StateFacts, context_extensions},
 };
-use crate::id::{CommitId, DeviceId};
+use crate::{
+    dag::{Class, Skeleton},
+    id::{CommitId, DeviceId},
+};
 
 pub use super::authorize::MAX_JUSTIFICATION_BYTES;
 
@@ -42,7 +45,7 @@ pub struct Committed<S = GroupState> {
     pub commit_id: CommitId,
     /// Who made it: this device.
     pub committer: DeviceId,
-    /// The commit, sealed with the parent's key.
+    /// The commit and the signature of its skeleton, sealed with the parent's key.
     pub frame: Vec<u8>,
     /// MLSMessage(Welcome) for those it adds.
     pub welcome: Option<Vec<u8>>,
@@ -53,6 +56,25 @@ pub struct Committed<S = GroupState> {
 pub(super) struct Messages {
     pub(super) commit: Vec<u8>,
     pub(super) welcome: Option<Vec<u8>>,
+}
+
+/// What a frame holds of a commit: its bytes, and the committer's signature of its skeleton.
+pub(super) fn signed_commit(
+    identity: &DeviceIdentity,
+    parent: &StateFacts,
+    child: &StateFacts,
+    class: Class,
+    commit: &[u8],
+) -> Vec<u8> {
+    let skeleton = Skeleton {
+        parent: parent.sid,
+        sid: child.sid,
+        epoch: child.epoch,
+        class,
+        committer: identity.device(),
+        commit: CommitId::of(commit),
+    };
+    [commit, &identity.sign(&skeleton.signed_bytes(&parent.gid))].concat()
 }
 
 impl GroupState {
@@ -84,11 +106,13 @@ impl GroupState {
         let messages = self.stage(identity, change, &mut group, &provider, crypto)?;
         let authorized = self.authorize_own(&group, justification)?;
         group.merge_pending_commit(&provider).map_err(GroupError::mls)?;
-        let child = self.child(group, provider, !change.removes.is_empty())?;
-        let frame = self.keys.seal(FrameKind::Commit, self.facts.own_leaf, 0, &messages.commit)?;
+        let child = self.child(group, provider, !authorized.removed.is_empty())?;
+        let commit_id = CommitId::of(&messages.commit);
+        let body = signed_commit(identity, &self.facts, &child.facts, authorized.class, &messages.commit);
+        let frame = self.keys.seal(FrameKind::Commit, self.facts.own_leaf, 0, &body)?;
         Ok(Committed {
             child,
-            commit_id: CommitId::of(&messages.commit),
+            commit_id,
             committer: identity.device(),
             commit: messages.commit,
             frame,

@@ -61,6 +61,8 @@ pub struct OpenedFrame {
     pub counter: u32,
     /// The object that the kind names.
     pub body: Vec<u8>,
+    /// After a commit: its committer's signature of the skeleton, not checked.
+    pub skeleton_signature: Option<[u8; 64]>,
 }
 
 impl OpenedFrame {
@@ -243,11 +245,16 @@ fn parse_padded(padded: &[u8]) -> Option<OpenedFrame> {
     let (length, rest) = rest.split_first_chunk()?;
     let (body, padding) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     let kind = FrameKind::try_from(i32::from(kind)).ok().filter(|kind| *kind != FrameKind::Unspecified)?;
+    let (body, skeleton_signature) = match kind {
+        FrameKind::Commit => body.split_last_chunk().map(|(commit, signature)| (commit, Some(*signature)))?,
+        _ => (body, None),
+    };
     padding.iter().all(|byte| *byte == 0).then(|| OpenedFrame {
         kind,
         leaf: u32::from_be_bytes(*leaf),
         counter: u32::from_be_bytes(*counter),
         body: body.to_vec(),
+        skeleton_signature,
     })
 }
 
@@ -278,7 +285,16 @@ mod tests {
     #[test]
     fn opens_what_was_sealed() {
         let opened = open(&seal(b"tip")).unwrap();
-        assert!(opened == OpenedFrame { kind: FrameKind::Tip, leaf: 4, counter: 5, body: b"tip".to_vec() });
+        assert!(
+            opened
+                == OpenedFrame {
+                    kind: FrameKind::Tip,
+                    leaf: 4,
+                    counter: 5,
+                    body: b"tip".to_vec(),
+                    skeleton_signature: None
+                }
+        );
         assert_ne!(seal(b"tip"), seal(b"tip"), "the nonce must be fresh");
     }
 

@@ -113,7 +113,7 @@ impl GroupState {
             return Ok((Outcome::Removed(child), effect, authorized));
         }
         group.merge_staged_commit(&provider, staged).map_err(|_| CommitError::Invalid)?;
-        let child = self.child(group, provider, !effect.removes.is_empty());
+        let child = self.child(group, provider, !authorized.removed.is_empty());
         Ok((Outcome::Child(child.map_err(|_| CommitError::Damaged)?), effect, authorized))
     }
 

@@ -64,6 +64,11 @@ impl StateFacts {
 }
 
 impl GroupState {
+    /// How many application messages this device sealed in this state.
+    pub fn sealed_messages(&self) -> u32 {
+        self.send_counter
+    }
+
     /// Founds a group with this device as its only member.
     ///
     /// # Errors

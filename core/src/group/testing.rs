@@ -13,9 +13,13 @@ use super::{
     error::GroupError,
     frame::{Frame, FrameKind},
     identity::DeviceIdentity,
+    process::sid_of_commit,
     state::{GroupState, mls_id},
 };
-use crate::id::DeviceId;
+use crate::{
+    dag::{Class, Skeleton},
+    id::{CommitId, DeviceId},
+};
 
 /// A state in the hands of someone who plays foul.
 pub trait Hostile: Engine {
@@ -70,7 +74,17 @@ impl Hostile for GroupState {
         group.set_aad(justification);
         let Messages { commit, .. } =
             self.stage(identity, change, &mut group, &provider, provider.crypto())?;
-        self.forge_frame(FrameKind::Commit, self.facts.own_leaf, 0, &commit)
+        // Its skeleton says what it would be if it were allowed: fresh keys.
+        let skeleton = Skeleton {
+            parent: self.facts.sid,
+            sid: sid_of_commit(&self.facts.gid, &commit).map_err(GroupError::mls)?,
+            epoch: self.facts.epoch + 1,
+            class: Class::Update,
+            committer: identity.device(),
+            commit: CommitId::of(&commit),
+        };
+        let signature = identity.sign(&skeleton.signed_bytes(&self.facts.gid));
+        self.forge_frame(FrameKind::Commit, self.facts.own_leaf, 0, &[&commit[..], &signature].concat())
     }
 
     fn commit_against(

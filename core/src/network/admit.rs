@@ -8,11 +8,14 @@ use std::{
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
-    EventKind, JoinBundle, JoinChallenge, JoinOutcome, JoinReply, JoinRequest, LogFloor, PushLetter,
-    peer_request, peer_response,
+    EventKind, JoinBundle, JoinChallenge, JoinOutcome, JoinReply, JoinRequest, Letter as WireLetter,
+    LogFloor, letter, peer_response,
 };
 
-use super::{Network, Slot, SlotError, commit::Wish, misbehaviour::Offence};
+use super::{
+    Network, Slot, SlotError, branches::Telling, commit::Wish, handover::ANSWER_PATIENCE,
+    misbehaviour::Offence,
+};
 use crate::{
     certificate::Certificate,
     clock::{now_ms, random},
@@ -23,7 +26,7 @@ use crate::{
         key_package::check_key_package,
         state::GroupState,
     },
-    id::{DeviceId, GroupId},
+    id::{DeviceId, GroupId, StateId},
     letter::seal_signed,
     router::PeerId,
     store::{StoreError, WriteTx, commit, logbook, outbox, register},
@@ -58,13 +61,15 @@ impl Nonces {
 /// A sealed JoinBundle for one device.
 pub(super) struct Letter {
     to: DeviceId,
+    /// The state that it admits to.
+    sid: StateId,
     bytes: Vec<u8>,
 }
 
 impl Letter {
     /// Puts it into the outbox, until the device shows that it is in.
     pub(super) async fn queue(&self, tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
-        outbox::queue_letter(tx.conn(), gid, self.to, &self.bytes, now_ms()).await
+        outbox::queue_letter(tx.conn(), gid, self.to, (self.sid, &self.bytes), now_ms()).await
     }
 }
 
@@ -114,6 +119,10 @@ impl Network {
             Err(SlotError::NotAMember) => return refuse(JoinOutcome::Unknown),
             Err(error) => return Err(error),
         };
+        if !self.is_on_the_way(&mut slot).await? {
+            // Whoever is let in here would have to be let in again.
+            return refuse(JoinOutcome::Unspecified);
+        }
         let found = self.find_invite(gid, &request.invite_key).await?;
         let (Some((invite, revoked)), Ok(checked)) = (found, check_key_package(&request.key_package)) else {
             return refuse(JoinOutcome::Unknown);
@@ -129,10 +138,11 @@ impl Network {
         }
         if standing.member(&certificate.device).is_some() {
             // It asks again because our answer was lost: the letter is still here, until its first Tip.
-            return match self.waiting_letter(gid, certificate.device).await? {
-                Some(letter) => Ok((JoinOutcome::Accepted, letter)),
-                None => refuse(JoinOutcome::AlreadyMember),
-            };
+            if self.waiting_letter(gid, certificate.device).await?.is_none() {
+                return refuse(JoinOutcome::AlreadyMember);
+            }
+            drop(slot);
+            return self.answer_in_time(gid, certificate.device).await;
         }
         if revoked {
             return refuse(JoinOutcome::Revoked);
@@ -159,8 +169,21 @@ impl Network {
             }
         }
         drop(slot);
-        let letter = self.waiting_letter(gid, certificate.device).await?.unwrap_or_default();
-        Ok((JoinOutcome::Accepted, letter))
+        let answer = self.answer_in_time(gid, certificate.device).await?;
+        if answer.0 == JoinOutcome::Pending {
+            self.hand_over(gid, certificate.device);
+        }
+        Ok(answer)
+    }
+
+    /// The letter, if it may leave before whoever asks gives up waiting.
+    async fn answer_in_time(
+        &self,
+        gid: GroupId,
+        device: DeviceId,
+    ) -> Result<(JoinOutcome, Vec<u8>), SlotError> {
+        let letter = self.letter_in_time(gid, device, ANSWER_PATIENCE).await?;
+        Ok(letter.map_or((JoinOutcome::Pending, Vec::new()), |letter| (JoinOutcome::Accepted, letter)))
     }
 
     /// An invite of this group by its public key, and whether it was revoked.
@@ -181,12 +204,6 @@ impl Network {
         Ok(None)
     }
 
-    async fn waiting_letter(&self, gid: GroupId, device: DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut reader = self.vault.read().await?;
-        let letters = outbox::letters_for(reader.conn(), device).await?;
-        Ok(letters.into_iter().find(|(group, _)| *group == gid).map(|(_, letter)| letter))
-    }
-
     /// One transaction: the commit, its child and the letter.
     async fn add(
         self: &Arc<Self>,
@@ -198,17 +215,21 @@ impl Network {
         let bundle = self.bundle(slot, leaf.key_package_hash).await?;
         let to = leaf.certificate.clone();
         let network = Arc::clone(self);
-        let wish = Wish { adds: vec![(key_package, leaf, proof)], ..Wish::default() };
+        let wish = Wish { adds: vec![(key_package, leaf, Some(proof))], ..Wish::default() };
         self.commit(slot, wish, move |committed, child| {
             let welcome = committed.welcome.clone().ok_or(GroupError::Welcome)?;
-            Ok(Some(network.letter(&to, bundle, welcome, child)?))
+            Ok(vec![network.letter(&to, bundle, welcome, child)?])
         })
         .await?;
         Ok(())
     }
 
     /// What a newcomer needs besides the Welcome.
-    async fn bundle(&self, slot: &mut Slot, key_package_hash: [u8; 32]) -> Result<JoinBundle, SlotError> {
+    pub(super) async fn bundle(
+        &self,
+        slot: &mut Slot,
+        key_package_hash: [u8; 32],
+    ) -> Result<JoinBundle, SlotError> {
         let gid = slot.gid();
         let members = slot.members(&self.vault).await?;
         let mut reader = self.vault.read().await?;
@@ -234,25 +255,20 @@ impl Network {
         })
     }
 
-    fn letter(
+    /// Seals it.
+    pub(super) fn letter(
         &self,
         to: &Certificate,
         bundle: JoinBundle,
         welcome: Vec<u8>,
         child: &GroupState,
     ) -> Result<Letter, SlotError> {
-        let body =
-            JoinBundle { welcome, route_secret: child.route_secret().to_vec(), ..bundle }.encode_to_vec();
+        let bundle = JoinBundle { welcome, route_secret: child.route_secret().to_vec(), ..bundle };
+        let body = WireLetter { kind: Some(letter::Kind::Join(bundle)) }.encode_to_vec();
         let keys = &self.keys;
         let bytes = seal_signed(&keys.device, keys.certificate(), &keys.letter, &to.letter_key, body)
             .map_err(|_| GroupError::TooLarge)?;
-        Ok(Letter { to: to.device, bytes })
-    }
-
-    /// Hands a letter to the peer it is for; it stays in the outbox until that device's first Tip.
-    pub(super) async fn deliver_letter(&self, peer: &PeerId, letter: Vec<u8>) {
-        // The peer may not have checked our certificate yet; the next connection tries again.
-        let _ = self.ask(peer, peer_request::Kind::PushLetter(PushLetter { letter })).await;
+        Ok(Letter { to: to.device, sid: child.facts().sid, bytes })
     }
 
     /// Shows a removed device the commits up to the one that removed it.
@@ -270,7 +286,7 @@ impl Network {
         };
         let shown = self.push_now(peer, frames).await;
         // It goes where it is told that the others went.
-        if let Err(error) = self.tell_supports(gid, peer).await {
+        if let Err(error) = self.tell_supports(gid, peer, Telling { skeletons: true, pull: false }).await {
             tracing::warn!(%error, "a removed member could not be told what the others follow");
             return Ok(());
         }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     certificate::Certificate,
     clock::now_ms,
-    dag::{Held, Node},
+    dag::{Held, Node, SignedSkeleton, Skeleton},
     group::{
         engine::Outcome,
         error::CommitError,
@@ -124,10 +124,7 @@ impl Network {
         }
         let state = slot.state(&self.vault, parent).await?;
         match state.process_commit(&opened.body) {
-            Ok(processed) => {
-                self.take_processed(slot, taking, processed).await?;
-                Ok(FrameOutcome::Stored)
-            }
+            Ok(processed) => self.take_processed(slot, taking, processed).await,
             Err(error) => {
                 if let Some(why) = unfollowed(&error) {
                     self.note_health(gid, GroupHealth::Stalled, why).await;
@@ -156,13 +153,10 @@ impl Network {
         slot: &mut Slot,
         taking: &Taking<'_>,
         processed: Processed,
-    ) -> Result<(), SlotError> {
-        let Taking { frame, bytes, .. } = taking;
+    ) -> Result<FrameOutcome, SlotError> {
+        let Taking { frame, bytes, opened, carrier, .. } = taking;
         let Processed { outcome, commit_id, committer, authorized, .. } = processed;
-        if matches!(outcome, Outcome::Opaque(_)) {
-            tracing::warn!("a commit's secret does not open");
-            self.note_health(slot.gid(), GroupHealth::Stalled, health::UNFOLLOWED).await;
-        }
+        let is_opaque = matches!(outcome, Outcome::Opaque(_));
         let (sid, standing, child, secrets) = match outcome {
             Outcome::Child(mut child) => {
                 let (facts, rows) = (child.facts().clone(), child.take_changes()?);
@@ -180,8 +174,20 @@ impl Network {
             roster: Arc::new(standing.members()),
             held: if child.is_some() { Held::Live } else { Held::Opaque },
         };
+        let skeleton = opened.skeleton_signature.zip(Skeleton::of(&node));
+        let signed = skeleton.and_then(|(signature, skeleton)| skeleton.signed(&slot.gid(), signature).ok());
+        let Some(SignedSkeleton { signature: skeleton_signature, .. }) = signed else {
+            // The commit may be its committer's all the same: it comes again from someone who left it whole.
+            self.blame(*carrier, Offence::Signature);
+            return Ok(FrameOutcome::Rejected);
+        };
+        if is_opaque {
+            tracing::warn!("a commit's secret does not open");
+            self.note_health(slot.gid(), GroupHealth::Stalled, health::UNFOLLOWED).await;
+        }
         let learnt = Learnt {
             node,
+            skeleton_signature,
             secrets,
             frame: frame.id(),
             frame_bytes: (*bytes).into(),
@@ -189,7 +195,8 @@ impl Network {
             authorized,
             own: false,
         };
-        self.learn(slot, learnt, child, None).await
+        self.learn(slot, learnt, child, Vec::new()).await?;
+        Ok(FrameOutcome::Stored)
     }
 
     fn refuse_commit(self: &Arc<Self>, carrier: Carrier<'_>, error: &CommitError) -> FrameOutcome {

@@ -6,15 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use spacepanda_proto::peer::v1::{PushSupports, PushSupportsReply, Support as WireSupport, peer_request};
+use spacepanda_proto::peer::v1::{
+    PushSupports, PushSupportsReply, Skeleton as WireSkeleton, Support as WireSupport, peer_request,
+};
 
 use super::{Network, Slot, SlotError, link::Outgoing, misbehaviour::Offence, reconcile::Lack};
 use crate::{
     certificate::Certificate,
-    dag::{Held, Node, Support},
+    dag::{Astray, Class, Held, Node, SignedSkeleton, Skeleton, Support},
     id::{CommitId, DeviceId, GroupId, StateId},
     router::PeerId,
-    store::{StoreError, branch, commit, peer},
+    store::{StoreError, branch, commit, mls, peer, skeleton},
 };
 
 /// A peer is shown a group's branches this often at most.
@@ -25,6 +27,17 @@ const MAX_REMEMBERED: usize = 4_096;
 const MAX_COMMITS: usize = 256;
 /// Supports of one push.
 const MAX_SUPPORTS: usize = 1_024;
+/// Skeletons of one push.
+const MAX_SKELETONS: usize = 256;
+
+/// What is told beside the Supports.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Telling {
+    /// Where commits lead.
+    pub(super) skeletons: bool,
+    /// The same is to be told in return.
+    pub(super) pull: bool,
+}
 
 /// When peers were last shown which group's branches.
 #[derive(Default)]
@@ -70,8 +83,16 @@ impl Network {
         };
         for gid in groups {
             self.suspect(gid, &peer, Lack::State(env_tag));
-            // Where this device is now nobody else is any more.
-            if self.reconciling.is_catching_up(gid) || !self.branches.is_due(gid, &peer, Instant::now()) {
+            if !self.branches.is_due(gid, &peer, Instant::now()) {
+                continue;
+            }
+            // What is being fetched may lead where the peer is.
+            self.reconciling.caught_up(gid).await;
+            let is_known = {
+                let mut reader = self.vault.read().await?;
+                mls::state_by_tag(reader.conn(), &env_tag).await?.is_some()
+            };
+            if is_known {
                 continue;
             }
             self.show(gid, &peer, certificate.device).await?;
@@ -87,7 +108,7 @@ impl Network {
                 self.links.push(peer, Outgoing::untracked(bytes));
             }
         }
-        self.tell_supports(gid, peer).await
+        self.tell_supports(gid, peer, Telling { skeletons: true, pull: false }).await
     }
 
     /// Shows those who are not in the new head where the others went: they cannot read on.
@@ -115,34 +136,53 @@ impl Network {
         Ok(commits.map(|child| child.commit).take(MAX_COMMITS).collect())
     }
 
-    /// Tells a peer what everyone follows.
-    pub(super) async fn tell_supports(&self, gid: GroupId, peer: &PeerId) -> Result<(), SlotError> {
-        let supports = {
+    /// Tells a peer what everyone follows, and which leaf it has here.
+    pub(super) async fn tell_supports(
+        &self,
+        gid: GroupId,
+        peer: &PeerId,
+        telling: Telling,
+    ) -> Result<(), SlotError> {
+        let receiver = self.links.certificate(peer);
+        let mut push = PushSupports { gid: gid.0.to_vec(), pull: telling.pull, ..PushSupports::default() };
+        {
             let mut slot = self.groups.lock(gid).await;
             self.own_support(&mut slot).await?;
+            let standing = &slot.head(&self.vault).await?.facts().standing;
+            let leaf = receiver.and_then(|receiver| {
+                let leaf = standing.member(&receiver.device)?;
+                (leaf.certificate.account == receiver.account).then_some(leaf.encryption_key)
+            });
+            push.leaf_key = leaf.map(Vec::from).unwrap_or_default();
             let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
             let all = dag.supports().all().chain(dag.supports().equivocations().flat_map(|p| p.supports()));
-            all.take(MAX_SUPPORTS).map(wire).collect()
-        };
-        let push = PushSupports { gid: gid.0.to_vec(), supports };
+            push.supports = all.take(MAX_SUPPORTS).map(wire).collect();
+        }
+        if telling.skeletons {
+            let mut reader = self.vault.read().await?;
+            let limit = u32::try_from(MAX_SKELETONS).unwrap_or(u32::MAX);
+            let newest = skeleton::newest(reader.conn(), gid, limit).await?;
+            push.skeletons = newest.iter().map(wire_skeleton).collect();
+        }
         // Whoever does not answer is told again when it shows that it is still elsewhere.
         let _ = self.ask(peer, peer_request::Kind::PushSupports(push)).await;
         Ok(())
     }
 
-    /// Takes what a peer says that members follow.
+    /// Takes what a peer says that members follow, and where.
     pub(super) async fn take_supports(
         self: &Arc<Self>,
         peer: &PeerId,
+        certificate: &Certificate,
         push: PushSupports,
     ) -> PushSupportsReply {
-        if push.supports.len() > MAX_SUPPORTS {
+        if push.supports.len() > MAX_SUPPORTS || push.skeletons.len() > MAX_SKELETONS {
             self.offend(peer, Offence::Flood);
             return PushSupportsReply {};
         }
         if let Ok(gid) = GroupId::try_from(&*push.gid) {
             let mut slot = self.groups.lock(gid).await;
-            match self.take_all_supports(&mut slot, peer, &push.supports).await {
+            match self.take_words(&mut slot, peer, certificate, &push).await {
                 Ok(()) | Err(SlotError::NotAMember) => {}
                 Err(error) => {
                     slot.forget();
@@ -153,21 +193,54 @@ impl Network {
         PushSupportsReply {}
     }
 
-    async fn take_all_supports(
+    async fn take_words(
         self: &Arc<Self>,
         slot: &mut Slot,
         peer: &PeerId,
-        supports: &[WireSupport],
+        certificate: &Certificate,
+        push: &PushSupports,
     ) -> Result<(), SlotError> {
         let (gid, own) = (slot.gid(), self.keys.device_id());
-        slot.head_id(&self.vault).await?;
+        let stand = slot.head_id(&self.vault).await?;
+        let members = slot.members(&self.vault).await?;
+        let is_known = members.get(&certificate.device).is_some_and(|row| row.account == certificate.account);
+        let Some((supports, skeletons)) = self.read_words(slot, peer, push).await? else { return Ok(()) };
+        let news = self.hear(slot, supports, &skeletons).await?;
+        if !is_known {
+            return Ok(());
+        }
+        self.ways.said(gid, peer, push.leaf_key.as_slice().try_into().ok());
+        if push.pull && self.pulls.is_due(gid, peer, Instant::now()) {
+            let (network, peer) = (Arc::clone(self), *peer);
+            self.spawn("answer", async move {
+                let telling = Telling { skeletons: true, pull: false };
+                if let Err(error) = network.tell_supports(gid, &peer, telling).await {
+                    tracing::debug!(%error, "a peer that lost its way could not be told");
+                }
+            });
+        }
+        let astray = slot.dag(&self.vault, own).await?.astray(&stand);
+        if astray == Astray::Yes || (astray == Astray::Unsure && news) {
+            self.look_for_the_way(gid);
+        }
+        Ok(())
+    }
+
+    /// The new words among those told; nothing when one is not its author's.
+    async fn read_words(
+        self: &Arc<Self>,
+        slot: &mut Slot,
+        peer: &PeerId,
+        push: &PushSupports,
+    ) -> Result<Option<(Vec<Support>, Vec<SignedSkeleton>)>, SlotError> {
+        let (gid, own) = (slot.gid(), self.keys.device_id());
         let dag = slot.dag(&self.vault, own).await?;
         let members: HashSet<_> = dag.nodes().flat_map(|node| node.roster.devices()).collect();
-        let mut heard = Vec::new();
-        for support in supports {
+        let (mut heard, mut told) = (Vec::new(), Vec::new());
+        for support in &push.supports {
             let Some(support) = read(support) else {
                 self.offend(peer, Offence::Malformed);
-                return Ok(());
+                return Ok(None);
             };
             let known = dag.supports().of(&support.device) == Some(&support);
             // Nobody else's word counts, and one's own is known here.
@@ -176,11 +249,27 @@ impl Network {
             }
             if support.verify(&gid).is_err() {
                 self.offend(peer, Offence::Signature);
-                return Ok(());
+                return Ok(None);
             }
             heard.push(support);
         }
-        self.hear(slot, heard).await
+        for skeleton in &push.skeletons {
+            let Some((skeleton, signature)) = read_skeleton(skeleton) else {
+                self.offend(peer, Offence::Malformed);
+                return Ok(None);
+            };
+            // What was checked, or told before, is known.
+            let is_known = |node: &Node| node.held.is_checked() || node.parent == Some(skeleton.parent);
+            if dag.node(&skeleton.sid).is_some_and(is_known) {
+                continue;
+            }
+            let Ok(signed) = skeleton.signed(&gid, signature) else {
+                self.offend(peer, Offence::Signature);
+                return Ok(None);
+            };
+            told.push(signed);
+        }
+        Ok(Some((heard, told)))
     }
 
     /// This device's own Support of its head, made and stored if it supports another state so far.
@@ -220,4 +309,29 @@ fn read(support: &WireSupport) -> Option<Support> {
         sid: StateId::try_from(&*support.sid).ok()?,
         signature: support.signature.as_slice().try_into().ok()?,
     })
+}
+
+fn wire_skeleton(signed: &SignedSkeleton) -> WireSkeleton {
+    let Skeleton { parent, sid, epoch, class, committer, commit } = signed.skeleton;
+    WireSkeleton {
+        parent_sid: parent.0.to_vec(),
+        sid: sid.0.to_vec(),
+        epoch,
+        class: class as u32,
+        committer: committer.0.to_vec(),
+        commit_id: commit.0.to_vec(),
+        signature: signed.signature.to_vec(),
+    }
+}
+
+fn read_skeleton(skeleton: &WireSkeleton) -> Option<(Skeleton, [u8; 64])> {
+    let read = Skeleton {
+        parent: StateId::try_from(&*skeleton.parent_sid).ok()?,
+        sid: StateId::try_from(&*skeleton.sid).ok()?,
+        epoch: skeleton.epoch,
+        class: Class::try_from(u8::try_from(skeleton.class).ok()?).ok()?,
+        committer: DeviceId::try_from(&*skeleton.committer).ok()?,
+        commit: CommitId::try_from(&*skeleton.commit_id).ok()?,
+    };
+    Some((read, skeleton.signature.as_slice().try_into().ok()?))
 }

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Network, RETRY, Slot, SlotError, head::Learnt, link::Outgoing, until};
+use super::{Network, RETRY, Slot, SlotError, head::Learnt, link::Outgoing, rejoin::is_rejoin, until};
 use crate::{
     clock::now_ms,
     dag::{
-        Held, Node,
+        Held, Node, Skeleton,
         turn::{Outlook, Sake, Turn, turn},
     },
     event::SignedEvent,
@@ -23,15 +23,15 @@ use crate::{
         state::GroupState,
     },
     id::{AccountId, DeviceId, EventId, GroupId, StateId},
-    store::{StoreError, event, invite},
+    store::{StoreError, event, invite, rejoin},
 };
 
 /// What a commit is asked to do.
 #[derive(Default)]
 pub(super) struct Wish {
-    /// tls(KeyPackage), what it adds, and why it may.
-    pub(super) adds: Vec<(Vec<u8>, AddedLeaf, JoinProof)>,
-    /// Signed requests that add nobody.
+    /// tls(KeyPackage), what it adds, and why it may; a fresh leaf is asked for by one of the requests.
+    pub(super) adds: Vec<(Vec<u8>, AddedLeaf, Option<JoinProof>)>,
+    /// Signed requests.
     pub(super) requests: Vec<SignedEvent>,
 }
 
@@ -68,6 +68,9 @@ impl Waits {
         waited.max().unwrap_or_default()
     }
 }
+
+/// Until a member may have told that this vault is the newest.
+const ECHO_WAIT: Duration = Duration::from_millis(200);
 
 impl Network {
     /// Answers open requests whenever some may be there and it is this device's turn.
@@ -111,15 +114,19 @@ impl Network {
     /// # Errors
     /// [`SlotError`]
     pub(crate) async fn answer_requests(self: &Arc<Self>, gid: GroupId) -> Result<Pending, SlotError> {
-        let open = self.open_requests(gid).await?;
+        let mut open = self.open_requests(gid).await?;
+        open.extend(self.rejoin_candidates(gid).await?);
         if open.is_empty() {
             return Ok(Pending::Nothing);
         }
         let mut slot = self.groups.lock(gid).await;
         let own = self.keys.device_id();
+        if !self.is_on_the_way(&mut slot).await? {
+            // What is committed where the others are not would only be in their way.
+            return Ok(Pending::Nothing);
+        }
         let head = slot.head(&self.vault).await?;
         let (sid, standing) = (head.facts().sid, head.facts().standing.clone());
-        let open: Vec<_> = open.into_iter().map(Candidate::plain).collect();
         let dag = slot.dag(&self.vault, own).await?;
         let judged = open.into_iter().map(|candidate| {
             let seen = &candidate.request.event.seen_sid;
@@ -129,22 +136,28 @@ impl Network {
         let (open, closed): (Vec<_>, Vec<_>) = judged.partition(|(status, _)| *status == Status::Open);
         if !closed.is_empty() {
             let closed = closed.into_iter();
-            let closed = closed.map(|(status, closed)| (closed.request.id, status == Status::Ahead));
+            let closed = closed.map(|(status, closed)| (closed.request, status == Status::Ahead));
             self.close_requests(gid, closed.collect()).await?;
             // What waited for a removal need not any more.
             self.wake.outbox.notify_one();
         }
         let open = open.into_iter().map(|(_, candidate)| candidate).collect();
-        let Batch { requests, .. } = batch(open, &standing, &own);
-        if requests.is_empty() {
+        let batch = batch(open, &standing, &own);
+        if batch.requests.is_empty() {
             return Ok(Pending::Nothing);
         }
-        match self.turn_to_commit(&mut slot, sid, &standing, &requests).await? {
+        let peers = self.connected_members(&mut slot).await?;
+        if !peers.is_empty() && !self.echoes.is_confirmed(gid) {
+            // Not on a state that an old copy of this vault takes for the head.
+            self.need_echo(gid, peers.into_iter().map(|(_, peer)| peer).collect());
+            return Ok(if self.echoes.is_refused(gid) { Pending::Apart } else { Pending::For(ECHO_WAIT) });
+        }
+        match self.turn_to_commit(&mut slot, sid, &standing, &batch).await? {
             Turn::Now => {}
             Turn::In(wait) => return Ok(Pending::For(wait)),
             Turn::Apart => return Ok(Pending::Apart),
         }
-        let committed = self.commit(&mut slot, Wish { requests, ..Wish::default() }, |_, _| Ok(None)).await;
+        let committed = self.commit_batch(&mut slot, batch).await;
         if committed.is_err() {
             slot.forget();
         }
@@ -156,14 +169,15 @@ impl Network {
         slot: &mut Slot,
         sid: StateId,
         standing: &Standing,
-        requests: &[SignedEvent],
+        batch: &Batch,
     ) -> Result<Turn, SlotError> {
-        let (own, account) = (self.keys.device_id(), self.keys.account());
+        let (own, account, requests) = (self.keys.device_id(), self.keys.account(), &batch.requests);
         let reasons =
-            Justification { requests: requests.to_vec(), ..Justification::empty(now_ms().unsigned_abs()) };
-        let planned = plan(standing, &own, &[], &reasons).map_err(GroupError::from)?;
+            Justification { requests: requests.clone(), ..Justification::empty(now_ms().unsigned_abs()) };
+        let planned = plan(standing, &own, &batch.adds, &reasons).map_err(GroupError::from)?;
         let before = standing.members();
-        let stays = |(_, device): &(&AccountId, &DeviceId)| !planned.removes.contains(device);
+        let goes = |device: &DeviceId| planned.removes.contains(device) && !planned.rejoined.contains(device);
+        let stays = |(_, device): &(&AccountId, &DeviceId)| !goes(device);
         let after = before.members().filter(stays).map(|(account, device)| (*account, *device)).collect();
         let members = self.connected_members(slot).await?;
         let online = members.into_iter().map(|(device, _)| device).collect();
@@ -172,7 +186,9 @@ impl Network {
         let asked = requests.iter().filter(|request| request.event.author == own);
         let asked = asked.map(|request| now_ms().unsigned_abs().saturating_sub(request.event.wall_ms)).max();
         let dag = slot.dag(&self.vault, own).await?;
-        let ranked = dag.node(&sid).map(|node| dag.ranked(node)).unwrap_or_default();
+        let mut ranked = dag.node(&sid).map(|node| dag.ranked(node)).unwrap_or_default();
+        // Whoever lost its way makes no commit here.
+        ranked.retain(|device| !planned.rejoined.contains(device));
         Ok(turn(&Outlook {
             own,
             account,
@@ -180,31 +196,37 @@ impl Network {
             before: &before,
             after: &after,
             online: &online,
-            removal: !planned.removes.is_empty(),
+            removal: !planned.removed_accounts.is_empty(),
             sake: asked.map_or(Sake::Others, |ms| Sake::OwnUser(Duration::from_millis(ms))),
             waited,
         }))
     }
 
-    async fn open_requests(&self, gid: GroupId) -> Result<Vec<SignedEvent>, StoreError> {
+    async fn open_requests(&self, gid: GroupId) -> Result<Vec<Candidate>, StoreError> {
         let mut reader = self.vault.read().await?;
         let conn = reader.conn();
         let limit = u32::try_from(MAX_REQUESTS).unwrap_or(u32::MAX);
         let mut open = Vec::new();
         for request in invite::open_requests(conn, gid, limit).await? {
             let signed = event::signed(conn, request.event).await?.ok_or(StoreError::Corrupt)?;
-            open.push(SignedEvent::decode_stored(&signed).map_err(|_| StoreError::Corrupt)?);
+            let request = SignedEvent::decode_stored(&signed).map_err(|_| StoreError::Corrupt)?;
+            open.push(Candidate::plain(request));
         }
         Ok(open)
     }
 
     /// Nobody can act on these in this head; on those that lie ahead perhaps in a later one.
-    async fn close_requests(&self, gid: GroupId, closed: Vec<(EventId, bool)>) -> Result<(), StoreError> {
+    async fn close_requests(&self, gid: GroupId, closed: Vec<(SignedEvent, bool)>) -> Result<(), StoreError> {
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
                     for (request, is_ahead) in closed {
-                        invite::close_request(tx.conn(), gid, request, is_ahead).await?;
+                        let is_rejoin = is_rejoin(&request);
+                        invite::close_request(tx.conn(), gid, request.id, is_ahead).await?;
+                        // Whoever still wants one asks again.
+                        if is_rejoin {
+                            rejoin::drop_request(tx.conn(), gid, request.event.author).await?;
+                        }
                     }
                     Ok(())
                 })
@@ -212,18 +234,18 @@ impl Network {
             .await
     }
 
-    /// Commits on the head, stores it with the letter that `letter` makes of it, and only then tells others.
+    /// Commits on the head, stores it with the letters that `letters` makes of it, and only then tells others.
     pub(super) async fn commit(
         self: &Arc<Self>,
         slot: &mut Slot,
         wish: Wish,
-        letter: impl FnOnce(&Committed, &GroupState) -> Result<Option<super::admit::Letter>, SlotError>,
+        letters: impl FnOnce(&Committed, &GroupState) -> Result<Vec<super::admit::Letter>, SlotError>,
     ) -> Result<(), SlotError> {
         let before = self.connected_members(slot).await?;
         let head = slot.head(&self.vault).await?;
         let (parent, env_tag) = (head.facts().sid, head.facts().env_tag);
         let mut committed = self.make_commit(head, wish)?;
-        let letter = letter(&committed, &committed.child)?;
+        let letters = letters(&committed, &committed.child)?;
         let frame = Frame::decode(&committed.frame).map_err(|_| GroupError::TooLarge)?;
         let bytes: Arc<[u8]> = std::mem::take(&mut committed.frame).into();
         let facts = committed.child.facts().clone();
@@ -237,8 +259,10 @@ impl Network {
             roster: Arc::new(facts.standing.members()),
             held: Held::Live,
         };
+        let skeleton = Skeleton::of(&node).ok_or(GroupError::Damaged)?;
         let learnt = Learnt {
             node,
+            skeleton_signature: self.keys.identity.sign(&skeleton.signed_bytes(&slot.gid())),
             secrets: Some((facts, committed.child.take_changes()?)),
             frame: frame.id(),
             frame_bytes: Arc::clone(&bytes),
@@ -246,7 +270,7 @@ impl Network {
             authorized: committed.authorized,
             own: true,
         };
-        self.learn(slot, learnt, Some(committed.child), letter).await?;
+        self.learn(slot, learnt, Some(committed.child), letters).await?;
         // Those it removes hear it like everyone else; the farewell covers those who are away.
         for (_, peer) in before {
             self.links.push(&peer, Outgoing { bytes: Arc::clone(&bytes), custody: None });
@@ -262,7 +286,7 @@ impl Network {
         for (key_package, leaf, proof) in wish.adds {
             key_packages.push(key_package);
             adds.push(leaf);
-            reasons.joins.push(proof);
+            reasons.joins.extend(proof);
         }
         let planned = plan(&head.facts().standing, &self.keys.device_id(), &adds, &reasons)
             .map_err(GroupError::from)?;

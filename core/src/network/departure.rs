@@ -9,12 +9,7 @@ use std::{
 use spacepanda_proto::peer::v1::EventKind;
 
 use super::{Network, SlotError};
-use crate::{
-    delivery::send_delay,
-    id::GroupId,
-    model::SendTiming,
-    store::{mls, outbox},
-};
+use crate::{delivery::send_delay, id::GroupId, model::SendTiming, store::outbox};
 
 /// What a server tells of its own accord, and what a commit waits for: with it leaves all written before.
 const AT_ONCE: [i32; 3] =
@@ -62,18 +57,13 @@ impl Network {
         if self.links.count() == 0 {
             return Ok(false);
         }
-        let (timing, at_once) = {
-            let mut reader = self.vault.read().await?;
-            let conn = reader.conn();
-            let group = mls::group(conn, gid).await?.ok_or(SlotError::NotAMember)?;
-            let fast = group.timing == SendTiming::Fast;
-            (group.timing, fast || outbox::is_queued(conn, gid, &AT_ONCE).await?)
-        };
-        let delay = || if at_once { Duration::ZERO } else { send_delay(timing, rand::random()) };
-        if at_once {
+        let found = self.vault.peek(move |conn| Box::pin(outbox::departure(conn, gid, AT_ONCE))).await?;
+        let (timing, at_once) = found.ok_or(SlotError::NotAMember)?;
+        if at_once || timing == SendTiming::Fast {
             departures.0.remove(&gid);
+            return Ok(true);
         }
-        Ok(departures.leaves(gid, Instant::now(), delay))
+        Ok(departures.leaves(gid, Instant::now(), || send_delay(timing, rand::random())))
     }
 }
 

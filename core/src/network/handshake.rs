@@ -152,8 +152,8 @@ impl Network {
             let letters = outbox::letters_for(conn, device).await?;
             (shared, letters, outbox::farewells_for(conn, device).await?)
         };
-        for (_, letter) in letters {
-            self.deliver_letter(peer, letter).await;
+        for letter in letters {
+            self.hand_over(letter.gid, device);
         }
         for (gid, known, left) in farewells {
             self.say_farewell(peer, device, gid, known, left).await?;
@@ -175,8 +175,11 @@ impl Network {
         device: DeviceId,
     ) -> Result<(), StoreError> {
         self.repairs.meet(gid, device);
-        self.reconcile(gid, peer).await;
+        tokio::join!(self.listen_for_echo(gid, peer), self.reconcile(gid, peer));
         self.tip_to(gid, peer).await;
-        self.push_unstored(gid, peer).await
+        if self.echoes.is_confirmed(gid) {
+            self.push_unstored(gid, peer).await?;
+        }
+        Ok(())
     }
 }

@@ -2,15 +2,17 @@
 //! both (T5, T6).
 
 mod moving;
+mod returning;
 
 use std::sync::Arc;
 
 use self::moving::{Move, since};
+pub(super) use self::returning::Return;
 
 use super::{Network, Slot, SlotError, admit::Letter, adopt::end_membership, health};
 use crate::{
     clock::now_ms,
-    dag::{Head, Heard, Node, Route, Support, window},
+    dag::{Head, Heard, Inserted, Node, Route, SignedSkeleton, Support, window},
     group::{
         authorize::Authorized,
         rows::RowChanges,
@@ -23,6 +25,7 @@ use crate::{
     store::{
         StoreError, WriteTx, branch, commit, frame, frame_set,
         mls::{self, GroupStanding, TaggedState},
+        rejoin, skeleton,
     },
 };
 
@@ -36,6 +39,8 @@ pub(super) struct Learnt {
     /// Names the parent's frames, of which the commit is one.
     pub(super) env_tag: [u8; 16],
     pub(super) authorized: Authorized,
+    /// The committer's, of the skeleton; it was checked.
+    pub(super) skeleton_signature: [u8; 64],
     /// Made here: whom it removes is to be told.
     pub(super) own: bool,
 }
@@ -49,6 +54,7 @@ impl Learnt {
         }
         let facts = self.secrets.as_ref().map(|(facts, _)| facts);
         branch::insert_child(conn, gid, &self.node, facts, now).await?;
+        skeleton::keep(conn, gid, sid, &self.skeleton_signature).await?;
         branch::include(conn, gid, sid, &self.authorized.included).await?;
         commit::insert_commit(conn, gid, &self.node, self.frame).await?;
         // Sealed in the state before.
@@ -80,7 +86,7 @@ impl Network {
         slot: &mut Slot,
         learnt: Learnt,
         child: Option<GroupState>,
-        letter: Option<Letter>,
+        letters: Vec<Letter>,
     ) -> Result<(), SlotError> {
         let gid = slot.gid();
         slot.head_id(&self.vault).await?;
@@ -90,7 +96,7 @@ impl Network {
             slot.keep(child);
         }
         let verdict = self.choose(slot, Some(&learnt)).await?;
-        self.store_verdict(slot, verdict, Some(learnt), letter, Vec::new()).await?;
+        self.store_verdict(slot, verdict, Some(learnt), letters, Vec::new()).await?;
         self.set_last_state(None);
         self.group_changed(gid);
         if let Some(tag) = tag {
@@ -99,7 +105,8 @@ impl Network {
         Ok(())
     }
 
-    /// Takes in votes whose signatures were checked, and moves the head to where it is now.
+    /// Takes in votes and skeletons whose signatures were checked, and moves the head to where it is now;
+    /// whether anything was new. Skeletons are remembered until the slot is emptied: they come again.
     ///
     /// # Errors
     /// [`SlotError`]: the slot must be emptied.
@@ -107,16 +114,21 @@ impl Network {
         self: &Arc<Self>,
         slot: &mut Slot,
         supports: Vec<Support>,
-    ) -> Result<(), SlotError> {
+        skeletons: &[SignedSkeleton],
+    ) -> Result<bool, SlotError> {
         slot.head_id(&self.vault).await?;
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
         let is_news = |heard| matches!(heard, Heard::Latest | Heard::Equivocation);
         let news: Vec<_> = supports.into_iter().filter(|support| is_news(dag.support(*support))).collect();
-        if news.is_empty() {
-            return Ok(());
+        let claims = skeletons.iter().filter(|signed| dag.insert(signed.claim()) == Inserted::Kept).count();
+        if news.is_empty() && claims == 0 {
+            return Ok(false);
         }
         let verdict = self.choose(slot, None).await?;
-        self.store_verdict(slot, verdict, None, None, news).await
+        if !news.is_empty() || !matches!(verdict, Verdict::Stay) {
+            self.store_verdict(slot, verdict, None, Vec::new(), news).await?;
+        }
+        Ok(true)
     }
 
     async fn choose(
@@ -130,11 +142,15 @@ impl Network {
         let dag = slot.dag(&self.vault, own).await?;
         let Some(head) = dag.head() else { return Ok(Verdict::Stay) };
         let to = head.stand();
-        if let Head::Beyond { wanted, .. } = head
-            && dag.node(&wanted).is_some_and(|node| node.held.is_checked())
-        {
-            let is_member = dag.node(&wanted).is_some_and(|node| node.roster.contains(&self.keys.account()));
-            return Ok(if is_member { Verdict::Beyond } else { Verdict::Out });
+        if let Head::Beyond { wanted, .. } = head {
+            return Ok(match dag.node(&wanted) {
+                Some(node) if node.held.is_checked() && !node.roster.contains(&self.keys.account()) => {
+                    Verdict::Out
+                }
+                Some(node) if node.held.is_checked() => Verdict::Beyond,
+                // Only heard of: its commit may be on the way.
+                _ => Verdict::Stay,
+            });
         }
         if to == from {
             return Ok(Verdict::Stay);
@@ -168,7 +184,7 @@ impl Network {
         slot: &mut Slot,
         verdict: Verdict,
         learnt: Option<Learnt>,
-        letter: Option<Letter>,
+        letters: Vec<Letter>,
         heard: Vec<Support>,
     ) -> Result<(), SlotError> {
         let (gid, me, now) = (slot.gid(), self.keys.account(), now_ms());
@@ -190,7 +206,9 @@ impl Network {
                         Verdict::Stay => {}
                         Verdict::Move(moved) => moved.store(tx, now).await?,
                         Verdict::Beyond => {
-                            health::set(tx, gid, GroupHealth::Forked, health::BEYOND).await?;
+                            let asked = rejoin::open(tx.conn(), gid).await?.is_some();
+                            let why = if asked { health::REJOINING } else { health::BEYOND };
+                            health::set(tx, gid, GroupHealth::Forked, why).await?;
                         }
                         Verdict::Out => {
                             let group = mls::group(tx.conn(), gid).await?;
@@ -198,15 +216,17 @@ impl Network {
                             end_membership(tx, gid, me, asked).await?;
                         }
                     }
-                    if let Some(letter) = &letter {
+                    for letter in &letters {
                         letter.queue(tx, gid).await?;
                     }
                     Ok::<_, StoreError>(verdict)
                 })
             })
             .await?;
+        self.wake.votes.notify_waiters();
         match verdict {
-            Verdict::Stay | Verdict::Beyond => {}
+            Verdict::Stay => {}
+            Verdict::Beyond => self.look_for_the_way(gid),
             Verdict::Out => {
                 tracing::info!("this account is no longer in a group");
                 slot.forget();
@@ -236,6 +256,7 @@ impl Network {
         slot.forget();
         slot.keep(root);
         slot.stand_on(tag.sid);
+        self.enters(tag.gid);
         self.after_move(slot, tag.epoch, &Route::default()).await?;
         self.unpark_frames(tag).await
     }

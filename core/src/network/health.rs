@@ -11,8 +11,13 @@ use crate::{
 
 /// Why a group is forked.
 pub(super) const BEYOND: &str = "the others went on in a state that this device cannot enter";
+/// Why a group is forked while its member asks for a fresh leaf.
+pub(super) const REJOINING: &str = "rejoining: the others went on in a state that this device cannot enter, and it asked them to let it in again";
 /// Why a group resyncs.
 const ON_THEIR_WAY: &str = "changes to the group are on their way";
+/// Why a group is stalled in which this device is an old copy of itself.
+pub(super) const RESTORED: &str =
+    "an old copy of this account's data was put back, or a second one is running: nothing is sent from here";
 /// Why a group that resyncs is stalled.
 pub(super) const MISSING: &str = "changes to the group are missing, and no one connected has them";
 /// Why a group whose next commit is here is stalled all the same.

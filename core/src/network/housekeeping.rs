@@ -6,7 +6,7 @@ use super::{Network, SlotError, health};
 use crate::{
     clock::now_ms,
     model::GroupHealth,
-    store::{StoreError, feed, frame_set, health as stored, outbox, request},
+    store::{StoreError, feed, frame_set, health as stored, invite, outbox, request},
 };
 
 const LOOK: Duration = Duration::from_secs(60);
@@ -14,6 +14,8 @@ const LOOK: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: u32 = 60;
 /// Frames, letters and farewells are kept this long, milliseconds: 30 days.
 const FRAME_LIFE_MS: i64 = 30 * 24 * 3_600_000;
+/// The link of a join that succeeded is kept this long, milliseconds: 72 hours, as the states of a branch are.
+const LINK_LIFE_MS: i64 = 72 * 3_600_000;
 /// The ids of frames are kept twice as long, milliseconds: others who got a frame later still offer it.
 const FRAME_ID_LIFE_MS: i64 = 2 * FRAME_LIFE_MS;
 /// Bytes of the frames that are kept of one group. Beyond it those that came first go: who lacks these gets
@@ -79,6 +81,7 @@ impl Network {
                     frame_set::drop_old(conn, now - FRAME_LIFE_MS, now - FRAME_ID_LIFE_MS).await?;
                     outbox::drop_addressed_before(conn, now - FRAME_LIFE_MS).await?;
                     request::forget_old(conn, now).await?;
+                    invite::forget_links(conn, now - LINK_LIFE_MS).await?;
                     feed::trim(conn, now).await
                 })
             })

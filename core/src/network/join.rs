@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
 use spacepanda_proto::peer::v1::{
-    FrameOutcome, JoinBundle, JoinChallengeRequest, JoinOutcome, JoinRequest, PushLetter, PushLetterReply,
-    peer_request, peer_response,
+    JoinBundle, JoinChallengeRequest, JoinOutcome, JoinRequest, peer_request, peer_response,
 };
 
-use super::{Network, SlotError, adopt::add_member, misbehaviour::Offence};
+use super::{
+    Network, Slot, SlotError,
+    adopt::{add_member, end_membership},
+    head::Return,
+    letters::Letter,
+};
 use crate::{
     certificate::Certificate,
     clock::{now_ms, random},
@@ -17,7 +20,6 @@ use crate::{
     id::{DeviceId, EventId, GroupId, LogId},
     invite::InviteLink,
     journal::{self, Members, Own, Reading, tell},
-    letter::open_signed,
     model::JoinFailure,
     router::{Address, DialError, PeerId},
     store::{
@@ -27,17 +29,22 @@ use crate::{
         invite::{self, JoinRow, JoinStatus},
         key_package,
         logbook::{Head, LogBook, LogRow},
-        mls, peer, space,
+        mls, peer, rejoin, space,
     },
 };
 
 /// State events of one JoinBundle.
 const MAX_STATE_EVENTS: usize = 20_000;
 
+/// How often an inviter is asked in one try whose letter is held back.
+const MAX_QUESTIONS: usize = 4;
+
 /// How one try ended.
 enum Try {
     Joined,
     Ended(JoinFailure),
+    /// The inviter has this device in the group, and did not let it in anew.
+    Known,
     /// Nobody answered, or not sensibly: again later.
     Later,
 }
@@ -55,11 +62,14 @@ impl Network {
         };
         let Some(row) = row.filter(|row| row.status == JoinStatus::Pending) else { return Ok(()) };
         let Ok(link) = InviteLink::parse(&row.link) else {
-            return Ok(self.fail_join(gid, JoinFailure::Invalid).await?);
+            return Ok(self.end_join(gid, JoinFailure::Invalid).await?);
         };
         match self.attempt(&link, &row).await? {
             Try::Joined | Try::Later => {}
-            Try::Ended(failure) => self.fail_join(gid, failure).await?,
+            Try::Ended(failure) => self.end_join(gid, failure).await?,
+            Try::Known if self.is_in(gid).await? => self.note_joined(gid).await?,
+            // With a KeyPackage that is lost: only a removal helps.
+            Try::Known => self.end_join(gid, JoinFailure::UsedUp).await?,
         }
         Ok(())
     }
@@ -72,11 +82,19 @@ impl Network {
         if certificate.account != link.account {
             return Ok(Try::Ended(JoinFailure::Invalid));
         }
-        let Some(reply) = self.ask_to_join(&inviter, link, row).await else { return Ok(Try::Later) };
+        let mut reply = self.ask_to_join(&inviter, link, row).await;
+        for _ in 0..MAX_QUESTIONS {
+            if reply.as_ref().is_none_or(|reply| reply.outcome() != JoinOutcome::Pending) {
+                break;
+            }
+            // Each answer takes as long as the letter, or a few seconds.
+            reply = self.ask_to_join(&inviter, link, row).await;
+        }
+        let Some(reply) = reply else { return Ok(Try::Later) };
         match reply.outcome() {
             JoinOutcome::Accepted => {
                 // Another group's letter is no answer, and its turn is not ours.
-                let letter = self.open_letter(&reply.letter).filter(|letter| letter.gid == row.gid);
+                let letter = self.open_bundle(&reply.letter).filter(|letter| letter.gid == row.gid);
                 let Some(letter) = letter else { return Ok(Try::Later) };
                 Ok(if self.take_bundle(letter).await? { Try::Joined } else { Try::Later })
             }
@@ -84,9 +102,9 @@ impl Network {
             JoinOutcome::Expired => Ok(Try::Ended(JoinFailure::Expired)),
             JoinOutcome::UsedUp => Ok(Try::Ended(JoinFailure::UsedUp)),
             JoinOutcome::Revoked => Ok(Try::Ended(JoinFailure::Revoked)),
-            // In the group, but with a KeyPackage that is lost: only a removal helps.
-            JoinOutcome::AlreadyMember => Ok(Try::Ended(JoinFailure::UsedUp)),
-            JoinOutcome::Unspecified => Ok(Try::Later),
+            JoinOutcome::AlreadyMember => Ok(Try::Known),
+            // The letter follows.
+            JoinOutcome::Pending | JoinOutcome::Unspecified => Ok(Try::Later),
         }
     }
 
@@ -135,70 +153,68 @@ impl Network {
         }
     }
 
-    async fn fail_join(&self, gid: GroupId, failure: JoinFailure) -> Result<(), StoreError> {
+    async fn is_in(&self, gid: GroupId) -> Result<bool, StoreError> {
+        let mut reader = self.vault.read().await?;
+        let group = mls::group(reader.conn(), gid).await?;
+        Ok(group.is_some_and(|group| group.standing == mls::GroupStanding::Active))
+    }
+
+    /// A member that took itself for forgotten is not.
+    async fn note_joined(&self, gid: GroupId) -> Result<(), StoreError> {
+        self.vault
+            .write(move |tx| Box::pin(async move { invite::end_join(tx.conn(), gid, None).await }))
+            .await
+    }
+
+    async fn end_join(&self, gid: GroupId, failure: JoinFailure) -> Result<(), StoreError> {
+        let me = self.keys.account();
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
                     invite::end_join(tx.conn(), gid, Some(failure)).await?;
                     key_package::drop_all(tx.conn(), gid).await?;
+                    let group = mls::group(tx.conn(), gid).await?;
+                    if group.is_some_and(|group| group.standing == mls::GroupStanding::Active) {
+                        // It was in on a branch that lost, and is not let in again.
+                        return end_membership(tx, gid, me, false).await;
+                    }
                     tell(tx, &Entry::Join(gid, Some(failure)), now_ms()).await
                 })
             })
             .await
     }
 
-    /// A letter that a peer brought: a JoinBundle for a join of ours.
-    pub(super) async fn take_letter(self: &Arc<Self>, peer: &PeerId, push: PushLetter) -> PushLetterReply {
-        let taken = match self.open_letter(&push.letter) {
-            Some(letter) => {
-                let _turn = self.joining.turn(letter.gid).await;
-                self.take_bundle(letter).await
-            }
-            None => Ok(false),
-        };
-        let outcome = match taken {
-            Ok(true) => FrameOutcome::Stored,
-            Ok(false) => {
-                self.offend(peer, Offence::Malformed);
-                FrameOutcome::Rejected
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a letter could not be taken");
-                FrameOutcome::Busy
-            }
-        };
-        PushLetterReply { outcome: outcome.into() }
-    }
-
-    fn open_letter(&self, letter: &[u8]) -> Option<Letter> {
-        let (sender, body) = open_signed(&self.keys.letter, letter).ok()?;
-        let bundle = JoinBundle::decode(&*body).ok()?;
-        Some(Letter { gid: GroupId::try_from(&*bundle.gid).ok()?, sender, bundle })
-    }
-
     /// Joins by a letter, in the group's turn; false when it does not answer a pending join of ours.
-    async fn take_bundle(self: &Arc<Self>, letter: Letter) -> Result<bool, SlotError> {
+    pub(super) async fn take_bundle(self: &Arc<Self>, letter: Letter) -> Result<bool, SlotError> {
         let Letter { gid, sender, bundle } = letter;
-        let (row, rows) = {
+        let (row, wish, rows, group) = {
             let mut reader = self.vault.read().await?;
-            let row = invite::join(reader.conn(), gid).await?;
-            (row, key_package::load(reader.conn(), gid).await?)
+            let conn = reader.conn();
+            let row = invite::join(conn, gid).await?;
+            let wish = rejoin::open(conn, gid).await?;
+            (row, wish, key_package::load(conn, gid).await?, mls::group(conn, gid).await?)
         };
-        let Some(row) = row else { return Ok(false) };
-        match row.status {
-            JoinStatus::Pending => {}
-            // Brought twice: it was taken the first time.
-            JoinStatus::Joined => return Ok(true),
-            JoinStatus::Failed(_) => return Ok(false),
+        let is_member = group.is_some_and(|group| {
+            matches!(group.standing, mls::GroupStanding::Active | mls::GroupStanding::Leaving)
+        });
+        let wished = wish.is_some_and(|wish| bundle.key_package_hash == wish.key_package_hash) && is_member;
+        if !wished {
+            // Of a member's that asks for nothing, it was taken before.
+            let Some(row) = row.filter(|row| row.status == JoinStatus::Pending) else { return Ok(is_member) };
+            let expected = InviteLink::parse(&row.link).is_ok_and(|link| link.account == sender.account)
+                && bundle.key_package_hash == row.key_package_hash;
+            if !expected {
+                return Ok(false);
+            }
         }
-        let expected = InviteLink::parse(&row.link).is_ok_and(|link| link.account == sender.account)
-            && bundle.key_package_hash == row.key_package_hash;
         let Ok(route_secret) = <[u8; 32]>::try_from(&*bundle.route_secret) else { return Ok(false) };
-        if !expected || bundle.state_events.len() > MAX_STATE_EVENTS {
+        if bundle.state_events.len() > MAX_STATE_EVENTS {
             return Ok(false);
         }
         let mut slot = self.groups.lock(gid).await;
-        slot.forget();
+        if !is_member {
+            slot.forget();
+        }
         let Ok(mut state) = GroupState::join(&self.keys.identity, gid, rows, &bundle.welcome, route_secret)
         else {
             return Ok(false);
@@ -207,13 +223,45 @@ impl Network {
         if state.facts().standing.member(&sender.device).is_none() {
             return Ok(false);
         }
+        if is_member && !self.is_of_the_group(&mut slot, &state, &sender).await? {
+            return Ok(false);
+        }
         let Some(arrival) = self.arrival(&mut state, &bundle)? else { return Ok(false) };
+        if is_member {
+            // Where the logs stood says something only to whom the others did not know.
+            let floors = if wished { Vec::new() } else { arrival.floors };
+            let brought = Return { rows: arrival.rows, former: arrival.former, floors };
+            let done = self.come_back(&mut slot, state, brought).await;
+            if done.is_err() {
+                slot.forget();
+            }
+            return done.map(|()| true);
+        }
         let network = Arc::clone(self);
         self.vault.write(move |tx| Box::pin(async move { network.arrive(tx, arrival).await })).await?;
         self.repairs.forget(gid);
         tracing::info!("joined a space");
         self.enter(&mut slot, state).await?;
         Ok(true)
+    }
+
+    /// Whether a member of the last state here lets this device into a state that is new to it, and with those
+    /// who said that they have a leaf of its: not into a group of one member's making.
+    async fn is_of_the_group(
+        &self,
+        slot: &mut Slot,
+        state: &GroupState,
+        sender: &Certificate,
+    ) -> Result<bool, SlotError> {
+        let head = slot.head_id(&self.vault).await?;
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        let known = dag.node(&head).is_some_and(|node| node.roster.contains(&sender.account));
+        let entered = dag.node(&state.facts().sid).is_some_and(|node| node.held.is_merged());
+        let guides = self.guides(slot.gid()).into_iter().filter_map(|peer| self.links.certificate(&peer));
+        let standing = &state.facts().standing;
+        let all =
+            guides.map(|certificate| certificate.device).all(|device| standing.member(&device).is_some());
+        Ok(known && all && !entered)
     }
 
     fn arrival(&self, state: &mut GroupState, bundle: &JoinBundle) -> Result<Option<Arrival>, SlotError> {
@@ -309,13 +357,6 @@ impl Network {
         }
         Ok(())
     }
-}
-
-/// A letter that opened; what is in it is not checked.
-struct Letter {
-    gid: GroupId,
-    sender: Certificate,
-    bundle: JoinBundle,
 }
 
 /// What a JoinBundle brings, checked.

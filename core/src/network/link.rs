@@ -18,6 +18,7 @@ use crate::{
     delivery,
     id::{AccountId, DeviceId, FrameId},
     router::PeerId,
+    store::{StoreError, peer},
 };
 
 /// Frames that wait for one peer. Beyond it frames are dropped: the peer's next Tip shows the gap.
@@ -134,10 +135,31 @@ impl Network {
             }
             // A batch that does not arrive is not repeated here: Tips show what is missing.
             if let Some(outcomes) = self.push_batch(&peer, &batch).await {
+                // What this device sealed is right, unless another copy of it used the key before.
+                let own_refused = batch
+                    .iter()
+                    .zip(&outcomes)
+                    .any(|(frame, outcome)| frame.custody.is_some() && *outcome == FrameOutcome::Rejected);
                 let held = |outcome| matches!(outcome, FrameOutcome::Stored | FrameOutcome::Duplicate);
                 let stored = batch.iter().zip(outcomes).filter(|(_, outcome)| held(*outcome));
                 self.take_custody(stored.filter_map(|(frame, _)| frame.custody).collect()).await;
+                if own_refused {
+                    self.find_out_why(&peer).await;
+                }
             }
+        }
+    }
+
+    /// A peer refused what this device sealed: it may hold what another copy of this vault sent.
+    async fn find_out_why(self: &Arc<Self>, peer: &PeerId) {
+        let Some(certificate) = self.links.certificate(peer) else { return };
+        let shared = async {
+            let mut reader = self.vault.read().await?;
+            peer::shared_groups(reader.conn(), &certificate).await
+        };
+        let shared: Result<_, StoreError> = shared.await;
+        for gid in shared.unwrap_or_default() {
+            self.listen_for_echo(gid, peer).await;
         }
     }
 

@@ -120,10 +120,11 @@ impl Network {
                 peer_response::Kind::Join(self.admit(peer, &certificate, join).await)
             }
             peer_request::Kind::PushSupports(push) => {
-                peer_response::Kind::PushSupports(self.take_supports(peer, push).await)
+                peer_response::Kind::PushSupports(self.take_supports(peer, &certificate, push).await)
             }
             peer_request::Kind::Reconcile(request) => self.compare_with(peer, &certificate, request).await,
             peer_request::Kind::FetchFrames(request) => self.hand_out(peer, &certificate, request).await,
+            peer_request::Kind::Echo(request) => self.echo(peer, &certificate, request).await,
             peer_request::Kind::PushLetter(push) => {
                 peer_response::Kind::PushLetter(self.take_letter(peer, push).await)
             }

@@ -33,6 +33,8 @@ use crate::{
 const SETTLE: Duration = Duration::from_millis(300);
 /// One run takes this long at most, then others have their turn.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Frames that a run brings at least, or its peer is left alone until something is missing again.
+const LEAST: usize = 16;
 /// Messages of one comparison: four would do for any set of the size that is compared.
 const MAX_ROUNDS: usize = 32;
 /// A peer that is busy is asked again after this.
@@ -153,17 +155,19 @@ impl Network {
         }
         turn.fetches(lacking.iter().any(FramePlace::is_commit));
         tracing::debug!(frames = lacking.len(), "frames are missing");
+        let mut taken = 0;
         while !lacking.is_empty() {
-            if Instant::now() >= deadline {
-                return Ok(Ended::Unfinished);
-            }
             let wanted: Vec<_> = lacking.drain(..lacking.len().min(MAX_FETCHED)).collect();
             let mut wanted = {
                 let mut reader = self.vault.read().await?;
                 frame_set::unknown(reader.conn(), wanted).await?
             };
             while !wanted.is_empty() {
+                if Instant::now() >= deadline {
+                    return if taken < LEAST { Err(Failed::Peer) } else { Ok(Ended::Unfinished) };
+                }
                 let (frames, looked_at) = self.fetch(gid, peer, &wanted, deadline).await?;
+                taken += frames.len();
                 let asked: Vec<_> = wanted.drain(..looked_at).collect();
                 self.take_page(gid, certificate, &asked, frames).await?;
             }
@@ -213,11 +217,9 @@ impl Network {
             return Err(Failed::Peer);
         };
         let looked_at = usize::try_from(page.looked_at).unwrap_or(usize::MAX);
-        let bytes: usize = page.frames.iter().map(Vec::len).sum();
-        // Less than all only where the next frame did not fit: else a peer could make this last for ever.
-        let is_full = bytes > PAGE_BYTES / 2 || page.frames.len() == 1;
-        let fits = page.frames.len() <= looked_at && (looked_at == wanted.len() || is_full);
-        if looked_at == 0 || looked_at > wanted.len() || !fits {
+        // Less than all only where the next frame did not fit behind another.
+        let goes_on = looked_at == wanted.len() || !page.frames.is_empty();
+        if looked_at == 0 || looked_at > wanted.len() || page.frames.len() > looked_at || !goes_on {
             return Err(Failed::Nonsense);
         }
         Ok((page.frames, looked_at))

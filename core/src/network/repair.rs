@@ -12,7 +12,7 @@ use spacepanda_proto::peer::v1::{
 };
 use tokio::sync::Notify;
 
-use super::{Network, Slot, SlotError, link::Outgoing, tip::Position};
+use super::{Network, Slot, SlotError, branches::Telling, link::Outgoing, tip::Position};
 use crate::{
     delivery::{self, Access, LogGap},
     event::is_state_kind,
@@ -133,6 +133,17 @@ impl Repairs {
         self.wake();
     }
 
+    /// This device may seal now: whoever could not be helped before is looked at again.
+    pub(super) fn look_again(&self, gid: GroupId) {
+        let (now, mut devices) =
+            (Instant::now(), self.devices.lock().unwrap_or_else(PoisonError::into_inner));
+        for device in devices.iter_mut().filter(|((group, _), _)| *group == gid).map(|(_, device)| device) {
+            device.due.get_or_insert((now, now + HOLD));
+        }
+        drop(devices);
+        self.wake();
+    }
+
     /// Look again.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
@@ -181,7 +192,7 @@ impl Network {
     }
 
     /// Sends a device what it lacks; true when something went out.
-    async fn repair(&self, due: &Due) -> Result<bool, SlotError> {
+    async fn repair(self: &Arc<Self>, due: &Due) -> Result<bool, SlotError> {
         let mut slot = self.groups.lock(due.gid).await;
         let members = slot.members(&self.vault).await?;
         let Some(peer) = members.get(&due.device).and_then(|row| self.peer_of(row)) else { return Ok(false) };
@@ -195,10 +206,15 @@ impl Network {
             // Events are sealed on the head: first the way there.
             let any = self.push_commits(&mut slot, &peer, due, (common, epoch)).await?;
             drop(slot);
-            self.tell_supports(due.gid, &peer).await?;
+            self.tell_supports(due.gid, &peer, Telling::default()).await?;
             return Ok(any);
         }
         let Some(joined_epoch) = joined_epoch else { return Ok(false) };
+        if !self.echoes.is_confirmed(due.gid) {
+            // Looked at again when this device may seal.
+            self.need_echo(due.gid, vec![peer]);
+            return Ok(false);
+        }
         let carried = self.lacking(due, joined_epoch).await?;
         if carried.is_empty() {
             return Ok(false);
@@ -256,21 +272,18 @@ impl Network {
     async fn lacking(&self, due: &Due, joined_epoch: u64) -> Result<Vec<CarriedEvent>, StoreError> {
         let mut reader = self.vault.read().await?;
         let conn = reader.conn();
-        let Some(group) = mls::group(conn, due.gid).await? else { return Ok(Vec::new()) };
+        let own = self.keys.device_id();
         let held: Vec<(LogId, u64, u64)> = logbook::logs(conn, due.gid)
             .await?
             .into_iter()
-            .filter(|(log, row)| (due.all_logs || *log == group.own_log) && row.device != due.device)
+            .filter(|(_, row)| (due.all_logs || row.device == own) && row.device != due.device)
             .map(|(log, row)| (log, row.floor, row.contiguous))
             .collect();
         let mut rows: Vec<EventRow> = Vec::new();
         for LogGap { log, after, up_to } in delivery::gaps(&held, &due.position.logs) {
             let more = event::range(conn, due.gid, log, (after, up_to), MAX_EVENTS).await?;
             // What is still queued goes out as it was meant to, not as a repeat.
-            rows.extend(
-                more.into_iter()
-                    .take_while(|row| row.author != self.keys.device_id() || row.via_epoch.is_some()),
-            );
+            rows.extend(more.into_iter().take_while(|row| row.author != own || row.via_epoch.is_some()));
         }
         rows.sort_by_key(|row| (row.lamport, row.log, row.seq));
         rows.truncate(MAX_EVENTS as usize);

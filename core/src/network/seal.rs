@@ -98,8 +98,14 @@ impl Network {
             return Ok(false);
         }
         let mut slot = self.groups.lock(gid).await;
-        if self.connected_members(&mut slot).await?.is_empty() {
+        let peers = self.connected_members(&mut slot).await?;
+        if peers.is_empty() {
             // Nobody would take it: stay queued and seal on the head of that later moment.
+            return Ok(false);
+        }
+        if !self.echoes.is_confirmed(gid) {
+            // An old copy of this vault would use its keys again: somebody has to tell first.
+            self.need_echo(gid, peers.into_iter().map(|(_, peer)| peer).collect());
             return Ok(false);
         }
         slot.head(&self.vault).await?;
@@ -127,7 +133,7 @@ impl Network {
         tx: &mut WriteTx<'_>,
         gid: GroupId,
     ) -> Result<Option<(Sealed, Ahead)>, StoreError> {
-        if self.reconciling.is_behind(gid) {
+        if self.reconciling.is_behind(gid) || !self.echoes.is_confirmed(gid) {
             return Ok(None);
         }
         let Some(slot) = self.groups.try_lock(gid) else { return Ok(None) };

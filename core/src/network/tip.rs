@@ -11,7 +11,7 @@ use spacepanda_proto::peer::v1::{FrameOutcome, LogPosition, SignedTip, Tip};
 use tokio::sync::Notify;
 
 use super::{
-    Network, Slot, SlotError, intake::Taking, link::Outgoing, misbehaviour::Offence, reconcile::Lack,
+    Network, Slot, SlotError, health, intake::Taking, link::Outgoing, misbehaviour::Offence, reconcile::Lack,
 };
 use crate::{
     certificate::verify,
@@ -19,7 +19,7 @@ use crate::{
     dag::Support,
     id::{DeviceId, GroupId, LogId, StateId},
     router::PeerId,
-    store::{Notice, StoreError, WriteTx, feed, logbook, message, mls, outbox, tip},
+    store::{Notice, StoreError, WriteTx, feed, frame, logbook, message, mls, outbox, rejoin, tip},
 };
 
 /// What changes is collected this long before it is told.
@@ -29,6 +29,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const JITTER: Duration = Duration::from_secs(10);
 /// Logs of one Tip.
 const MAX_POSITIONS: usize = 4_096;
+/// States before that of a Tip among which the one is looked for that its device was let into.
+const MAX_WAY: usize = 64;
 const CONTEXT: &[u8] = b"spacepanda/tip/1\0";
 
 /// When each group is to be told next, and the counters of one's own Tips.
@@ -46,6 +48,11 @@ impl Tips {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         due.entry(gid).or_insert_with(|| Instant::now() + GATHER);
         self.wake.notify_one();
+    }
+
+    /// Others know greater counters than were used: what is reserved is of no use.
+    pub(super) async fn count_anew(&self) {
+        *self.counters.lock().await = (0, 0);
     }
 
     /// The groups whose time has come, and when to look again.
@@ -205,7 +212,7 @@ impl Network {
         if moved {
             self.suspect(gid, peer, Lack::Events(position.clone()));
         }
-        self.acknowledge(slot, device, counter, &position).await?;
+        self.acknowledge(slot, peer, (device, counter), &position).await?;
         self.hear_tip(slot, peer, device, &position).await?;
         self.repairs.wake();
         Ok(FrameOutcome::Stored)
@@ -229,20 +236,27 @@ impl Network {
             self.offend(peer, Offence::Signature);
             return Ok(());
         }
-        self.hear(slot, vec![support]).await
+        self.hear(slot, vec![support], &[]).await?;
+        Ok(())
     }
 
     async fn acknowledge(
         &self,
         slot: &mut Slot,
-        device: DeviceId,
-        counter: u64,
+        peer: &PeerId,
+        (device, counter): (DeviceId, u64),
         position: &Position,
     ) -> Result<(), SlotError> {
         let gid = slot.gid();
         let members = slot.members(&self.vault).await?;
         let Some(joined_epoch) = members.current(&device).map(|row| row.joined_epoch) else { return Ok(()) };
-        let ack = Acknowledgement { gid, device, counter, joined_epoch, position: position.clone() };
+        let is_here = slot.head_id(&self.vault).await? == position.head;
+        let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
+        let way = std::iter::successors(dag.node(&position.head), |node| dag.parent(&node.sid));
+        let way = way.map(|node| node.sid).take(MAX_WAY).collect();
+        let position = position.clone();
+        let carrier = is_here.then(|| peer.to_bytes());
+        let ack = Acknowledgement { gid, device, counter, joined_epoch, position, way, carrier };
         self.vault.write(move |tx| Box::pin(async move { ack.store(tx).await })).await?;
         Ok(())
     }
@@ -254,31 +268,46 @@ struct Acknowledgement {
     counter: u64,
     joined_epoch: u64,
     position: Position,
+    /// The states that led to where it is, itself included.
+    way: Vec<StateId>,
+    /// The peer, when it is where this device is.
+    carrier: Option<Vec<u8>>,
 }
 
 impl Acknowledgement {
     async fn store(self, tx: &mut WriteTx<'_>) -> Result<(), StoreError> {
-        let Self { gid, device, counter, joined_epoch, position } = self;
+        let Self { gid, device, counter, joined_epoch, position, way, carrier } = self;
+        if !tip::note(tx.conn(), gid, device, counter, position.head, position.epoch).await? {
+            return Ok(());
+        }
+        if let Some(carrier) = carrier
+            && frame::give_up_parked(tx.conn(), &carrier).await?
+        {
+            health::recover_those_that_wait_for_nothing(tx).await?;
+        }
         let conn = tx.conn();
-        if !tip::note(conn, gid, device, counter, position.head, position.epoch).await? {
-            return Ok(());
+        // Whoever is to come back tells Tips of where it was before, too.
+        if outbox::letter_state(conn, gid, device).await?.is_some_and(|sid| way.contains(&sid)) {
+            outbox::letter_done(conn, gid, device).await?;
         }
-        outbox::letter_done(conn, gid, device).await?;
         let Some(group) = mls::group(conn, gid).await? else { return Ok(()) };
-        let Some(said) = position.logs.get(&group.own_log).copied() else { return Ok(()) };
-        // Nobody can have processed what was not written yet.
-        let written = logbook::written(conn, gid, group.own_log).await?;
-        let reached = said.min(written);
-        let before = tip::cursor(conn, gid, device, group.own_log).await?;
-        if reached <= before {
-            return Ok(());
+        let mut moved = false;
+        for log in rejoin::former_logs(conn, gid).await?.into_iter().chain([group.own_log]) {
+            let Some(said) = position.logs.get(&log).copied() else { continue };
+            // Nobody can have processed what was not written yet.
+            let reached = said.min(logbook::written(conn, gid, log).await?);
+            let before = tip::cursor(conn, gid, device, log).await?;
+            if reached > before {
+                message::acknowledged(conn, gid, log, (before, reached), joined_epoch, now_ms()).await?;
+                tip::set_cursor(conn, gid, device, log, reached).await?;
+                outbox::events_done(conn, gid, log, reached).await?;
+                moved = true;
+            }
         }
-        let now = now_ms();
-        message::acknowledged(conn, gid, group.own_log, (before, reached), joined_epoch, now).await?;
-        tip::set_cursor(conn, gid, device, group.own_log, reached).await?;
-        outbox::events_done(conn, gid, reached).await?;
-        let seq = feed::newest(conn).await?;
-        tx.notify(Notice::Feed(seq));
+        if moved {
+            let seq = feed::newest(conn).await?;
+            tx.notify(Notice::Feed(seq));
+        }
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use libp2p::{
 };
 
 use super::{RouterError, codec::Codec, gate::Gate};
+use crate::metrics::Metrics;
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/spacepanda/peer/1");
 const IDENTIFY_VERSION: &str = "/spacepanda/1";
@@ -39,7 +40,7 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    fn new(key: &Keypair, request_timeout: Duration) -> Self {
+    fn new(key: &Keypair, request_timeout: Duration, metrics: &Metrics) -> Self {
         // Addresses that peers claim here are neither kept nor told on.
         let identify = identify::Config::new(IDENTIFY_VERSION.to_owned(), key.public())
             .with_agent_version(AGENT_VERSION.to_owned())
@@ -54,7 +55,7 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             exchange: request_response::Behaviour::with_codec(
-                Codec::default(),
+                Codec::new(metrics),
                 [(PROTOCOL, ProtocolSupport::Full)],
                 exchange,
             ),
@@ -71,7 +72,11 @@ impl Behaviour {
 }
 
 /// A swarm over TCP that does not listen yet.
-pub(super) fn swarm(key: Keypair, request_timeout: Duration) -> Result<Swarm<Behaviour>, RouterError> {
+pub(super) fn swarm(
+    key: Keypair,
+    request_timeout: Duration,
+    metrics: &Metrics,
+) -> Result<Swarm<Behaviour>, RouterError> {
     let yamux = || {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(MAX_YAMUX_STREAMS);
@@ -81,7 +86,7 @@ pub(super) fn swarm(key: Keypair, request_timeout: Duration) -> Result<Swarm<Beh
         .with_tokio()
         .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, yamux)
         .map_err(|_| RouterError::Identity)?
-        .with_behaviour(|key| Behaviour::new(key, request_timeout));
+        .with_behaviour(|key| Behaviour::new(key, request_timeout, metrics));
     let Ok(builder) = builder;
     Ok(builder
         .with_swarm_config(|config| {

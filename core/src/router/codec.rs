@@ -9,6 +9,8 @@ use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use libp2p::{StreamProtocol, request_response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::metrics::Metrics;
+
 /// Longest request, in bytes.
 pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// Longest response, in bytes.
@@ -56,13 +58,15 @@ impl fmt::Debug for Response {
 /// The codec of `/spacepanda/peer/1`.
 #[derive(Clone)]
 pub(super) struct Codec {
+    metrics: Metrics,
     requests: Arc<Semaphore>,
     responses: Arc<Semaphore>,
 }
 
-impl Default for Codec {
-    fn default() -> Self {
+impl Codec {
+    pub(super) fn new(metrics: &Metrics) -> Self {
         Self {
+            metrics: metrics.clone(),
             requests: Arc::new(Semaphore::new(REQUEST_BUDGET_BYTES)),
             responses: Arc::new(Semaphore::new(RESPONSE_BUDGET_BYTES)),
         }
@@ -79,7 +83,10 @@ impl request_response::Codec for Codec {
         T: AsyncRead + Unpin + Send,
     {
         match read(io, MAX_REQUEST_BYTES, &self.requests).await {
-            Ok((bytes, memory)) => Ok(Request::Whole(bytes, memory)),
+            Ok((bytes, memory)) => {
+                self.metrics.peer_bytes_read.inc_by(bytes.len() as u64);
+                Ok(Request::Whole(bytes, memory))
+            }
             Err(error) if is_violation(&error) => Ok(Request::Oversized),
             Err(error) if is_busy(&error) => Ok(Request::Busy),
             Err(error) => Err(error),
@@ -91,6 +98,7 @@ impl request_response::Codec for Codec {
         T: AsyncRead + Unpin + Send,
     {
         let (bytes, _memory) = read(io, MAX_RESPONSE_BYTES, &self.responses).await?;
+        self.metrics.peer_bytes_read.inc_by(bytes.len() as u64);
         Ok(Response::Read(bytes))
     }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{Session, SpaceError, author::Author, request::Request};
 use crate::{
     clock::{now_ms, random},
+    dag::graph::{Picture, picture},
     event::Body,
     group::{policy::Policy, state::GroupState},
     id::{ChannelId, GroupId, LogId},
@@ -70,6 +71,17 @@ impl Session {
     pub async fn space(&self, gid: GroupId) -> Result<Space, SpaceError> {
         let mut reader = self.vault.read().await?;
         space::space(reader.conn(), self.account(), gid).await?.ok_or(SpaceError::SpaceNotFound)
+    }
+
+    /// The newest states of a space's group, at most `most`, as a picture without ids, names or secrets.
+    ///
+    /// # Errors
+    /// [`SpaceError::SpaceNotFound`]
+    pub async fn state_graph(&self, gid: GroupId, most: usize) -> Result<Picture, SpaceError> {
+        self.space(gid).await?;
+        let mut slot = self.network.groups.lock(gid).await;
+        let dag = slot.dag(&self.vault, self.network.keys.device_id()).await?;
+        Ok(picture(dag, most))
     }
 
     /// All spaces, oldest first.
@@ -194,6 +206,7 @@ async fn found(
     mls::store_rows(tx.conn(), gid, sid, &founding.rows).await?;
     branch::insert_root(tx.conn(), &founding.facts, now).await?;
     mls::insert_group(tx.conn(), gid, sid, log, now).await?;
+    network.enters(gid);
     mls::set_timing(tx.conn(), gid, founding.timing).await?;
     add_member(tx, &founding.facts, network.keys.certificate(), founding.facts.epoch, now).await?;
     let members = Members::new(space::member_rows(tx.conn(), gid).await?);

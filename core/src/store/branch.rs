@@ -201,7 +201,10 @@ struct Inserted<'a> {
 async fn insert(conn: &mut SqliteConnection, row: &Inserted<'_>, now: i64) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO mls_state (gid, sid, parent_sid, epoch, commit_id, committer, class, roster, opaque, \
-         env_tag, check_value, adopted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         env_tag, check_value, adopted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (gid, sid) DO UPDATE SET opaque = 0, env_tag = excluded.env_tag, \
+         check_value = excluded.check_value, adopted_at = excluded.adopted_at \
+         WHERE mls_state.opaque AND NOT excluded.opaque",
     )
     .bind(row.gid.as_bytes())
     .bind(row.sid.as_bytes())

@@ -26,8 +26,12 @@ pub async fn begin_anew(
         "DELETE FROM event_head WHERE gid = ?",
         "DELETE FROM peer_tip WHERE gid = ?",
         "DELETE FROM peer_cursor WHERE gid = ?",
-        "DELETE FROM support WHERE gid = ?",
+        // One's own goes on counting: a counter used twice would look like two votes.
+        "DELETE FROM support WHERE gid = ?1 AND device NOT IN (SELECT device FROM event_log \
+         WHERE gid = ?1 AND log = (SELECT own_log FROM mls_group WHERE gid = ?1))",
         "DELETE FROM equivocation WHERE gid = ?",
+        "DELETE FROM restored WHERE gid = ?",
+        "UPDATE mls_group SET tip_floor = (SELECT tip_counter FROM identity) WHERE gid = ?",
         "UPDATE change_request SET status = 'stale' WHERE gid = ? AND status = 'open'",
     ] {
         sqlx::query(statement).bind(gid.as_bytes()).execute(&mut *conn).await?;

@@ -144,6 +144,20 @@ pub async fn unpark(conn: &mut SqliteConnection, frame: FrameId) -> Result<(), S
     Ok(())
 }
 
+/// A peer is where this device is: what it brought before of states that are not known here was of a way that it
+/// left. Only the ids are kept, against repeats; true when there were any.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn give_up_parked(conn: &mut SqliteConnection, carrier: &[u8]) -> Result<bool, StoreError> {
+    let done =
+        sqlx::query("UPDATE frame SET status = 'done', bytes = NULL WHERE status = 'parked' AND carrier = ?")
+            .bind(carrier)
+            .execute(conn)
+            .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Parked frames of a state, and the peer that carried each.
 ///
 /// # Errors

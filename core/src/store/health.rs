@@ -25,7 +25,8 @@ pub async fn set(
     let name = space::health_name(health);
     let done = sqlx::query(
         "UPDATE mls_group SET health = ?1, health_detail = ?2, health_since = ?4 \
-         WHERE gid = ?3 AND (health <> ?1 OR health_detail <> ?2)",
+         WHERE gid = ?3 AND (health <> ?1 OR health_detail <> ?2) \
+         AND (health = 'ok' OR ?1 = 'removed' OR NOT EXISTS (SELECT 1 FROM restored WHERE gid = ?3))",
     )
     .bind(name)
     .bind(detail)

@@ -133,7 +133,7 @@ pub async fn pending_joins(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, 
     rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
-/// A join ended. The link is a secret and not kept.
+/// A join ended. The link is a secret; of one that succeeded it is kept for a while, see [`forget_links`].
 ///
 /// # Errors
 /// [`StoreError`]
@@ -142,12 +142,29 @@ pub async fn end_join(
     gid: GroupId,
     failure: Option<JoinFailure>,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE join_attempt SET status = ?, reason = ?, link = '' WHERE gid = ?")
+    sqlx::query(
+        "UPDATE join_attempt SET status = ?1, reason = ?2, link = CASE WHEN ?1 = 'joined' THEN link ELSE '' END \
+         WHERE gid = ?3",
+    )
         .bind(if failure.is_none() { "joined" } else { "failed" })
         .bind(failure.map_or("", feed::join_failure_name))
         .bind(gid.as_bytes())
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Forgets the links of joins that were asked for before: the branch they led into has long been decided on.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn forget_links(conn: &mut SqliteConnection, before: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE join_attempt SET link = '' WHERE status = 'joined' AND link <> '' AND started_at < ?",
+    )
+    .bind(before)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

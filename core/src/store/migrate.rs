@@ -17,6 +17,8 @@ const VAULT: &[Script] = &[
     ("0003_branches.sql", include_str!("../../../migrations/vault/0003_branches.sql")),
     ("0004_send_timing.sql", include_str!("../../../migrations/vault/0004_send_timing.sql")),
     ("0005_frame_set.sql", include_str!("../../../migrations/vault/0005_frame_set.sql")),
+    ("0006_rejoin.sql", include_str!("../../../migrations/vault/0006_rejoin.sql")),
+    ("0007_restored.sql", include_str!("../../../migrations/vault/0007_restored.sql")),
 ];
 const SERVER: &[Script] = &[("0001_server.sql", include_str!("../../../migrations/server/0001_server.sql"))];
 

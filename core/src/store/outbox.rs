@@ -2,8 +2,14 @@
 
 use sqlx::{QueryBuilder, SqliteConnection};
 
-use super::{StoreError, event::ROWS};
-use crate::id::{DeviceId, EventId, FrameId, GroupId};
+use super::{StoreError, event::ROWS, mls};
+use crate::{
+    id::{DeviceId, EventId, FrameId, GroupId, LogId, StateId},
+    model::SendTiming,
+};
+
+/// Queued events that are looked at for one that leaves at once: more than a step queues.
+const NEWEST: u32 = 128;
 
 /// Queues own events.
 ///
@@ -54,7 +60,8 @@ pub async fn queued_events(
 ) -> Result<Vec<QueuedEvent>, StoreError> {
     let rows: Vec<(i64, i64, Vec<u8>)> = sqlx::query_as(
         "SELECT o.id, e.lamport, e.signed FROM outbox o JOIN mls_group g ON g.gid = o.gid \
-         JOIN event e ON e.gid = o.gid AND e.log = g.own_log AND e.seq = o.seq AND e.event_id = o.ref \
+         JOIN event e ON e.gid = o.gid AND e.seq = o.seq AND e.event_id = o.ref \
+         AND e.log IN (SELECT g.own_log UNION ALL SELECT log FROM former_log WHERE gid = ?1) \
          WHERE o.status = 'queued' AND o.gid = ?1 AND o.kind = 'event' \
          AND (NOT EXISTS (SELECT 1 FROM change_request c \
                 WHERE c.gid = ?1 AND c.status = 'open' AND c.kind = 'remove') \
@@ -71,22 +78,30 @@ pub async fn queued_events(
     Ok(rows.into_iter().map(read).collect())
 }
 
-/// Whether an event of one of these kinds is queued in a group.
+/// How long what is queued in a group waits, and whether an event of one of these kinds is among the newest
+/// of it; `None` for no group of this account.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn is_queued(conn: &mut SqliteConnection, gid: GroupId, kinds: &[i32]) -> Result<bool, StoreError> {
-    let mut query = QueryBuilder::new(
-        "SELECT EXISTS (SELECT 1 FROM outbox o JOIN event e ON e.event_id = o.ref \
-         WHERE o.status = 'queued' AND o.kind = 'event' AND o.gid = ",
-    );
-    query.push_bind(gid.0.to_vec()).push(" AND e.kind IN (");
-    let mut listed = query.separated(", ");
-    for kind in kinds {
-        listed.push_bind(*kind);
-    }
-    query.push("))");
-    Ok(query.build_query_scalar().fetch_one(conn).await?)
+pub async fn departure(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    kinds: [i32; 3],
+) -> Result<Option<(SendTiming, bool)>, StoreError> {
+    let row: Option<(String, bool)> = sqlx::query_as(
+        "SELECT g.send_timing, EXISTS (SELECT 1 FROM (SELECT ref FROM outbox \
+           WHERE status = 'queued' AND gid = ?1 AND kind = 'event' ORDER BY id DESC LIMIT ?5) o \
+           JOIN event e ON e.event_id = o.ref WHERE e.kind IN (?2, ?3, ?4)) \
+         FROM mls_group g WHERE g.gid = ?1",
+    )
+    .bind(gid.as_bytes())
+    .bind(kinds[0])
+    .bind(kinds[1])
+    .bind(kinds[2])
+    .bind(NEWEST)
+    .fetch_optional(conn)
+    .await?;
+    row.map(|(timing, found)| Ok((mls::timing_from(&timing)?, found))).transpose()
 }
 
 /// Groups with queued events.
@@ -150,16 +165,25 @@ pub async fn frame_done(conn: &mut SqliteConnection, frame: FrameId) -> Result<(
     Ok(())
 }
 
-/// Own events up to `seq` are held by another member: nothing is on its way any more.
+/// Own events of a log up to `seq` are held by another member: nothing is on its way any more.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn events_done(conn: &mut SqliteConnection, gid: GroupId, seq: u64) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM outbox WHERE status = 'sealed' AND gid = ? AND kind = 'event' AND seq <= ?")
-        .bind(gid.as_bytes())
-        .bind(seq.cast_signed())
-        .execute(conn)
-        .await?;
+pub async fn events_done(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    log: LogId,
+    seq: u64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM outbox WHERE status = 'sealed' AND gid = ?1 AND kind = 'event' AND seq <= ?2 \
+         AND EXISTS (SELECT 1 FROM event WHERE event_id = outbox.ref AND log = ?3)",
+    )
+    .bind(gid.as_bytes())
+    .bind(seq.cast_signed())
+    .bind(log.as_bytes())
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -184,7 +208,19 @@ pub async fn drop_group(conn: &mut SqliteConnection, gid: GroupId) -> Result<(),
     Ok(())
 }
 
-/// Queues a JoinBundle letter to a device; one a device and group.
+/// A JoinBundle on its way.
+pub struct LetterRow {
+    /// Its group.
+    pub gid: GroupId,
+    /// The state that it admits to.
+    pub sid: StateId,
+    /// The sealed letter.
+    pub letter: Vec<u8>,
+    /// Since when, milliseconds.
+    pub created_at: i64,
+}
+
+/// Queues a JoinBundle letter to a device, which admits to `sid`; one a device and group.
 ///
 /// # Errors
 /// [`StoreError`]
@@ -192,15 +228,17 @@ pub async fn queue_letter(
     conn: &mut SqliteConnection,
     gid: GroupId,
     device: DeviceId,
-    letter: &[u8],
+    (sid, letter): (StateId, &[u8]),
     now: i64,
 ) -> Result<(), StoreError> {
     letter_done(conn, gid, device).await?;
     sqlx::query(
-        "INSERT INTO outbox (gid, kind, ref, letter, status, created_at) VALUES (?, 'letter', ?, ?, 'queued', ?)",
+        "INSERT INTO outbox (gid, kind, ref, sid, letter, status, created_at) \
+         VALUES (?, 'letter', ?, ?, ?, 'queued', ?)",
     )
     .bind(gid.as_bytes())
     .bind(device.as_bytes())
+    .bind(sid.as_bytes())
     .bind(letter)
     .bind(now)
     .execute(conn)
@@ -215,13 +253,59 @@ pub async fn queue_letter(
 pub async fn letters_for(
     conn: &mut SqliteConnection,
     device: DeviceId,
-) -> Result<Vec<(GroupId, Vec<u8>)>, StoreError> {
-    let rows: Vec<(Vec<u8>, Vec<u8>)> =
-        sqlx::query_as("SELECT gid, letter FROM outbox WHERE kind = 'letter' AND ref = ?")
-            .bind(device.as_bytes())
-            .fetch_all(conn)
+) -> Result<Vec<LetterRow>, StoreError> {
+    type Row = (Vec<u8>, Vec<u8>, Vec<u8>, i64);
+    // A letter of an earlier version names no state.
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT gid, sid, letter, created_at FROM outbox WHERE kind = 'letter' AND ref = ? AND sid IS NOT NULL",
+    )
+    .bind(device.as_bytes())
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|(gid, sid, letter, created_at)| {
+            let (gid, sid) = (GroupId::try_from(&*gid)?, StateId::try_from(&*sid)?);
+            Ok(LetterRow { gid, sid, letter, created_at })
+        })
+        .collect()
+}
+
+/// The state that the letter waiting for a device admits to.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn letter_state(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+) -> Result<Option<StateId>, StoreError> {
+    let sid: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT sid FROM outbox WHERE kind = 'letter' AND gid = ? AND ref = ? AND sid IS NOT NULL",
+    )
+    .bind(gid.as_bytes())
+    .bind(device.as_bytes())
+    .fetch_optional(conn)
+    .await?;
+    Ok(sid.map(|sid| StateId::try_from(&*sid)).transpose()?)
+}
+
+/// States were left alone: nobody is let into them.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn cancel_letters(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    states: &[StateId],
+) -> Result<(), StoreError> {
+    for sid in states {
+        sqlx::query("DELETE FROM outbox WHERE kind = 'letter' AND gid = ? AND sid = ?")
+            .bind(gid.as_bytes())
+            .bind(sid.as_bytes())
+            .execute(&mut *conn)
             .await?;
-    rows.into_iter().map(|(gid, letter)| Ok((GroupId::try_from(&*gid)?, letter))).collect()
+    }
+    Ok(())
 }
 
 /// The device showed that it is in the group.

@@ -1,13 +1,14 @@
 //! Members made of `mls-rs`. What they know of frames, states and exporters is written here from
 //! docs/protocol.md; nothing in this file may use our engine.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
+use ed25519_dalek::Signer as _;
 use mls_rs::{
     CipherSuite, Client, Extension, ExtensionList, Group, MlsMessage,
     client_builder::{BaseConfig, PaddingMode, WithCryptoProvider, WithIdentityProvider},
     extension::{ExtensionType, MlsExtension as _, built_in::RequiredCapabilitiesExt},
-    group::{self, CommitEffect, ReceivedMessage, proposal::Proposal},
+    group::{self, CommitEffect, ReceivedMessage},
     identity::{
         SigningIdentity,
         basic::{BasicCredential, BasicIdentityProvider},
@@ -15,8 +16,10 @@ use mls_rs::{
     mls_rules::{DefaultMlsRules, EncryptionOptions},
 };
 use mls_rs_crypto_rustcrypto::RustCryptoProvider;
+use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use spacepanda_core::id::DeviceId;
+use spacepanda_proto::peer::v1 as wire;
 
 use crate::{
     envelope::{APPLICATION, COMMIT, Content, Envelope},
@@ -29,6 +32,11 @@ const SP_POLICY: ExtensionType = ExtensionType::new(0xF0A0);
 const KEY_PACKAGE_START: [u8; 4] = [0, 1, 0, 5];
 /// confirmation_tag<V> ‖ signer u32 ‖ signature<V>: how a GroupInfo ends (RFC 9420 §12.4.3).
 const GROUP_INFO_END: usize = (1 + 32) + 4 + (2 + 64);
+
+/// Ed25519, after each commit.
+const SIGNATURE: usize = 64;
+/// confirmation_tag<V> ‖ membership_tag<V>: how a PublicMessage of a member ends (RFC 9420 §6.2).
+const PUBLIC_MESSAGE_END: usize = 2 * (1 + 32);
 
 type Config = WithCryptoProvider<RustCryptoProvider, WithIdentityProvider<BasicIdentityProvider, BaseConfig>>;
 
@@ -167,7 +175,9 @@ impl Other {
             builder = builder.set_group_context_ext(context(change.policy.clone())).unwrap();
         }
         let output = builder.authenticated_data(change.justification.clone()).build().unwrap();
-        let body = output.commit_message.to_bytes().unwrap();
+        let commit = output.commit_message.to_bytes().unwrap();
+        let signature = self.sign_skeleton(&commit, class(change, &policy_before));
+        let body = [commit, signature].concat();
         let sent = Sent {
             frame: envelope.seal(&Content { kind: COMMIT, leaf, counter: 0, body }),
             welcome: output.welcome_messages.first().map(|welcome| welcome.to_bytes().unwrap()),
@@ -175,14 +185,27 @@ impl Other {
         (sent, output.contains_update_path)
     }
 
+    /// Where a commit leads, in this member's word; it follows from the commit's bytes.
+    fn sign_skeleton(&self, commit: &[u8], class: u8) -> Vec<u8> {
+        let view = self.view();
+        let tag = &commit[commit.len() - PUBLIC_MESSAGE_END..][..33];
+        let epoch = (view.epoch + 1).to_be_bytes();
+        let sid = Sha256::digest([&b"sid/1"[..], &GID, &epoch, tag].concat());
+        let id = Sha256::digest(commit);
+        let signed = [&b"spacepanda/skeleton/1\0"[..], &GID, &view.sid, &sid, &epoch, &[class], &id].concat();
+        self.device.key.sign(&signed).to_bytes().to_vec()
+    }
+
     /// The library is in the child state already.
-    fn enter_child(&mut self, effect: &CommitEffect) -> Followed {
-        let CommitEffect::NewEpoch(entered) = effect else {
+    fn enter_child(&mut self, effect: &CommitEffect, before: &[(u32, DeviceId)]) -> Followed {
+        let CommitEffect::NewEpoch(_) = effect else {
             assert!(matches!(effect, CommitEffect::Removed { .. }));
             return Followed::Removed;
         };
         self.sent = 0;
-        if entered.applied_proposals.iter().any(|info| matches!(info.proposal, Proposal::Remove(_))) {
+        // Whoever gets a fresh leaf for the old one has not left.
+        let after = self.roster();
+        if before.iter().any(|(_, device)| after.iter().all(|(_, other)| other != device)) {
             self.route_secret = self.export("sp/route");
         }
         Followed::Stayed
@@ -270,16 +293,36 @@ impl Member for Other {
     fn commit(&mut self, change: &Change) -> Sent {
         let (sent, has_path) = self.stage(change);
         assert!(has_path);
+        let before = self.roster();
         let applied = self.group.apply_pending_commit().unwrap();
-        assert_eq!(self.enter_child(&applied.effect), Followed::Stayed);
+        assert_eq!(self.enter_child(&applied.effect, &before), Followed::Stayed);
         sent
     }
 
     fn follow(&mut self, frame: &[u8]) -> Followed {
         let content = self.open(frame, COMMIT);
-        let ReceivedMessage::Commit(commit) = self.process(&content.body) else { panic!("not a commit") };
+        let (commit, signature) = content.body.split_last_chunk::<SIGNATURE>().unwrap();
+        assert!(signature.iter().any(|byte| *byte != 0));
+        let before = self.roster();
+        let ReceivedMessage::Commit(commit) = self.process(commit) else { panic!("not a commit") };
         assert_eq!(commit.committer, content.leaf);
-        self.enter_child(&commit.effect)
+        self.enter_child(&commit.effect, &before)
+    }
+}
+
+/// 0 where a role is lost or changes, 1 where a leaf comes, else 2.
+fn class(change: &Change, policy_before: &[u8]) -> u8 {
+    let roles = |policy: &[u8]| {
+        let policy = wire::Policy::decode(policy).unwrap();
+        policy.accounts.into_iter().map(|entry| (entry.account, entry.role)).collect::<BTreeMap<_, _>>()
+    };
+    let after = roles(&change.policy);
+    if roles(policy_before).iter().any(|(account, role)| *role != 0 && after.get(account) != Some(role)) {
+        0
+    } else if change.adds.is_empty() {
+        2
+    } else {
+        1
     }
 }
 

@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use spacepanda_core::{
+    dag::Skeleton,
     event::SignedEvent,
     group::{
         commit,
@@ -133,7 +134,19 @@ impl Member for Ours {
     fn follow(&mut self, frame: &[u8]) -> Followed {
         let opened = self.open(frame).unwrap();
         assert_eq!(opened.kind, FrameKind::Commit);
-        match self.state.process_commit(&opened.body).unwrap().outcome {
+        let processed = self.state.process_commit(&opened.body).unwrap();
+        if let Outcome::Child(child) = &processed.outcome {
+            let skeleton = Skeleton {
+                parent: self.state.facts().sid,
+                sid: child.facts().sid,
+                epoch: child.facts().epoch,
+                class: processed.authorized.class,
+                committer: processed.committer,
+                commit: processed.commit_id,
+            };
+            assert!(skeleton.signed(&GroupId(GID), opened.skeleton_signature.unwrap()).is_ok());
+        }
+        match processed.outcome {
             Outcome::Child(child) => {
                 self.state = child;
                 Followed::Stayed

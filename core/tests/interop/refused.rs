@@ -164,7 +164,8 @@ fn a_message_is_what_its_frame_says() {
 fn nobody_commits_themselves_in() {
     let (alice, _, mina) = with_a_guest();
     let reason = refresh(&alice).justification;
-    let body = Stranger::new(5, &Habits::default()).commit_externally(&mina.group_info(), reason);
+    let commit = Stranger::new(5, &Habits::default()).commit_externally(&mina.group_info(), reason);
+    let body = [commit, vec![1; 64]].concat();
     let frame = mina.envelope().seal(&Content { kind: COMMIT, leaf: mina.leaf(), counter: 0, body });
     assert!(matches!(alice.refusal(&frame), Some(CommitError::Forbidden)));
 }

@@ -6,6 +6,7 @@ use spacepanda_core::{
     dag::Support,
     event::{Body, Event, SignedEvent},
     group::{
+        authorize::Justification,
         commit::Change,
         frame::{Frame, FrameKind},
         key_package::FreshKeyPackage,
@@ -19,8 +20,8 @@ use spacepanda_core::{
     letter::open_signed,
 };
 use spacepanda_proto::peer::v1::{
-    self as wire, ApplicationPlaintext, Carry, FrameOutcome, Fresh, JoinBundle, LogPosition, SignedTip, Tip,
-    application_plaintext, carried_event,
+    self as wire, ApplicationPlaintext, Carry, FrameOutcome, Fresh, JoinBundle, Letter, LogPosition,
+    SignedTip, Tip, application_plaintext, carried_event, letter,
 };
 
 use super::Intruder;
@@ -47,6 +48,8 @@ pub(crate) struct Mole {
     pub(crate) intruder: Intruder,
     /// The group.
     pub(crate) gid: GroupId,
+    /// The letter that let it in, as it came.
+    pub(crate) letter: Vec<u8>,
     /// What it came with.
     pub(crate) bundle: JoinBundle,
     /// Everything it heard and could open, in order.
@@ -70,12 +73,15 @@ impl Mole {
         letter: &[u8],
     ) -> Self {
         let (_, body) = open_signed(&intruder.identity.letter_secret, letter).expect("a letter to it");
-        let bundle = JoinBundle::decode(&*body).expect("a bundle");
+        let Some(letter::Kind::Join(bundle)) = Letter::decode(&*body).expect("a letter").kind else {
+            panic!("no bundle")
+        };
         let key_rows = key_package.rows.upserts;
         let state = joined(&intruder, link.gid, &key_rows, &bundle);
         Self {
             intruder,
             gid: link.gid,
+            letter: letter.to_vec(),
             bundle,
             heard: Vec::new(),
             states: vec![state],
@@ -154,6 +160,42 @@ impl Mole {
         let device = self.intruder.device();
         let forged = self.head().forge_commit(&device, change, justification);
         forged.unwrap_or_else(|error| panic!("the commit cannot even be made: {error}"))
+    }
+
+    /// Commits fresh keys in the state it joined in, and so many times more one after the other; gives the
+    /// frames, and follows none of them.
+    pub(crate) fn branch(&self, commits: usize) -> Vec<Vec<u8>> {
+        let (device, mut state) = (self.intruder.device(), self.as_it_joined());
+        let mut frames = Vec::with_capacity(commits);
+        for _ in 0..commits {
+            let committed = state.commit(&device, nothing(&state), no_reasons()).expect("fresh keys");
+            frames.push(committed.frame);
+            state = committed.child;
+        }
+        frames
+    }
+
+    /// Commits fresh keys so that one member cannot open the commit, and follows it.
+    pub(crate) fn commit_against(&mut self, victim: &Person) -> Vec<u8> {
+        let device = self.intruder.device();
+        let account = victim.account();
+        let head = self.head();
+        let mut roster = head.facts().standing.roster.iter().map(|member| &member.certificate);
+        let its = roster.find(|certificate| hex::encode(certificate.account.0) == account);
+        let its = its.expect("a member").device;
+        let change = nothing(head);
+        let committed = head.commit_against(&device, &change, no_reasons(), &[its]).expect("a commit");
+        self.states.push(committed.child);
+        committed.frame
+    }
+
+    /// Makes a commit as an honest member would, and goes on from it; gives the frame.
+    pub(crate) fn commit(&mut self, change: Change, justification: Vec<u8>) -> Vec<u8> {
+        let device = self.intruder.device();
+        let committed = self.head().commit(&device, change, justification);
+        let committed = committed.unwrap_or_else(|error| panic!("the commit: {error}"));
+        self.states.push(committed.child);
+        committed.frame
     }
 
     /// A Tip that is as it should be, with the next counter.
@@ -279,6 +321,14 @@ impl Mole {
         }
         Some(heard)
     }
+}
+
+fn nothing(state: &GroupState) -> Change {
+    Change { adds: vec![], removes: vec![], policy: state.facts().standing.policy.clone() }
+}
+
+fn no_reasons() -> Vec<u8> {
+    Justification::empty(now_ms().unsigned_abs()).encode().expect("nothing is not too much")
 }
 
 fn joined(

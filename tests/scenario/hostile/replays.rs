@@ -6,7 +6,7 @@ use spacepanda_core::{
     invite::InviteLink,
     letter::seal_signed,
 };
-use spacepanda_proto::peer::v1::{FrameOutcome, JoinBundle, JoinOutcome};
+use spacepanda_proto::peer::v1::{FrameOutcome, JoinBundle, JoinOutcome, Letter, letter};
 
 use super::Infiltrated;
 use crate::harness::{
@@ -134,7 +134,7 @@ async fn a_strangers_letter_joins_nobody() {
     let stranger = Intruder::new("stranger").await;
     let address = stranger.meet(&carol).await.letter_key;
     mole.intruder.meet(&carol).await;
-    let bundle = mole.bundle.encode_to_vec();
+    let bundle = bundle_letter(&mole.bundle);
     let mut other_group = mole.bundle.clone();
     other_group.gid = vec![1; 16];
     // From a stranger, from a member who is not the inviter, of an unknown group, and garbage.
@@ -146,8 +146,8 @@ async fn a_strangers_letter_joins_nobody() {
     let letters = [
         by(&stranger, bundle.clone()),
         by(&mole.intruder, bundle),
-        by(&stranger, other_group.encode_to_vec()),
-        by(&stranger, JoinBundle::default().encode_to_vec()),
+        by(&stranger, bundle_letter(&other_group)),
+        by(&stranger, bundle_letter(&JoinBundle::default())),
         vec![1; 200],
     ];
     for (number, letter) in (1..).zip(letters) {
@@ -163,7 +163,12 @@ async fn a_strangers_letter_joins_nobody() {
     assert_eq!(world.roster.len(), 4);
 
     // Now that she is in, a letter about the same group says nothing new.
-    let again = by(&stranger, story.mole.bundle.encode_to_vec());
+    let again = by(&stranger, bundle_letter(&story.mole.bundle));
     stranger.push_letter(&carol, again).await;
     assert_eq!(same_world(&[&story.alice, &story.bob, &carol], &story.place.space, 0).await, world);
+}
+
+/// What a letter with a JoinBundle says.
+fn bundle_letter(bundle: &JoinBundle) -> Vec<u8> {
+    Letter { kind: Some(letter::Kind::Join(bundle.clone())) }.encode_to_vec()
 }

@@ -71,6 +71,8 @@ async fn commits_that_are_no_commits_are_refused_too() {
     *spoilt.last_mut().expect("bytes") ^= 1;
     let cut = opened.body[..opened.body.len() / 2].to_vec();
     for (number, body) in (1..).zip([spoilt, cut, b"no commit".to_vec(), Vec::new()]) {
+        // Where the signature of a skeleton would be.
+        let body = [&body[..], &[0; 64]].concat();
         let frame = mole.head().forge_frame(opened.kind, opened.leaf, 0, &body).expect("sealed");
         for victim in [&*alice, &*bob] {
             assert_eq!(mole.push(victim, &frame).await, FrameOutcome::Rejected);

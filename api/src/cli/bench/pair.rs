@@ -35,8 +35,7 @@ impl Pair {
         let (sender, receiver) = try_join(Resident::move_in("Alice"), Resident::move_in("Bob")).await?;
         receiver.connect_to(&sender).await?;
         let room = found_space(&sender, &[&receiver], "bench").await?;
-        let arrivals =
-            Arrivals { feed: Feed::from_now(&receiver.client).await?, channel_id: room.channel_id.clone() };
+        let arrivals = Arrivals::of(Feed::from_now(&receiver.client).await?, &room);
         Ok(Self { sender, _receiver: receiver, room, arrivals })
     }
 }
@@ -49,6 +48,23 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
+    /// Of a room, as this feed shows them.
+    pub(super) fn of(feed: Feed, room: &Room) -> Self {
+        Self { feed, channel_id: room.channel_id.clone() }
+    }
+
+    /// Waits for this many messages from this number on, each once.
+    ///
+    /// # Errors
+    /// When one does not come, or comes twice.
+    pub(super) async fn all(&mut self, first: usize, count: usize) -> Result<(), Failure> {
+        let mut ledger = Ledger::new(first, count);
+        while ledger.open > 0 {
+            ledger.take(self.next().await?)?;
+        }
+        Ok(())
+    }
+
     /// The number of the next message.
     ///
     /// # Errors
@@ -83,6 +99,29 @@ fn number(text: &str) -> Option<usize> {
     text.split('.').next()?.parse().ok()
 }
 
+/// Which of the numbers are still to come.
+struct Ledger {
+    first: usize,
+    arrived: Vec<bool>,
+    open: usize,
+}
+
+impl Ledger {
+    fn new(first: usize, count: usize) -> Self {
+        Self { first, arrived: vec![false; count], open: count }
+    }
+
+    fn take(&mut self, number: usize) -> Result<(), Failure> {
+        let index = number.checked_sub(self.first);
+        let Some(arrived) = index.and_then(|index| self.arrived.get_mut(index)) else { return Ok(()) };
+        if std::mem::replace(arrived, true) {
+            return Err(Failure::local_fault("MESSAGE_REPEATED", "a message was delivered twice"));
+        }
+        self.open -= 1;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +133,17 @@ mod tests {
             assert_eq!(number(&text(n)), Some(n));
         }
         assert_eq!(number("hello"), None);
+    }
+
+    #[test]
+    fn every_number_counts_once() {
+        let mut ledger = Ledger::new(10, 2);
+        ledger.take(11).unwrap();
+        ledger.take(3).unwrap();
+        ledger.take(12).unwrap();
+        assert_eq!(ledger.open, 1);
+        assert_eq!(ledger.take(11).unwrap_err().reason, "MESSAGE_REPEATED");
+        ledger.take(10).unwrap();
+        assert_eq!(ledger.open, 0);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
 
 use super::{
-    pair::{Arrivals, Pair, text},
+    pair::{Pair, text},
     report::{Row, reference},
 };
 use crate::cli::failure::Failure;
@@ -62,56 +62,8 @@ async fn transfer(
         Ok(begun.elapsed())
     };
     let arriving = async {
-        all_arrive(&mut pair.arrivals, first, count).await?;
+        pair.arrivals.all(first, count).await?;
         Ok(begun.elapsed())
     };
     try_join(sending, arriving).await
-}
-
-async fn all_arrive(arrivals: &mut Arrivals, first: usize, count: usize) -> Result<(), Failure> {
-    let mut ledger = Ledger::new(first, count);
-    while ledger.open > 0 {
-        ledger.take(arrivals.next().await?)?;
-    }
-    Ok(())
-}
-
-/// Which of the numbers are still to come.
-struct Ledger {
-    first: usize,
-    arrived: Vec<bool>,
-    open: usize,
-}
-
-impl Ledger {
-    fn new(first: usize, count: usize) -> Self {
-        Self { first, arrived: vec![false; count], open: count }
-    }
-
-    fn take(&mut self, number: usize) -> Result<(), Failure> {
-        let index = number.checked_sub(self.first);
-        let Some(arrived) = index.and_then(|index| self.arrived.get_mut(index)) else { return Ok(()) };
-        if std::mem::replace(arrived, true) {
-            return Err(Failure::local_fault("MESSAGE_REPEATED", "a message was delivered twice"));
-        }
-        self.open -= 1;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_number_counts_once() {
-        let mut ledger = Ledger::new(10, 2);
-        ledger.take(11).unwrap();
-        ledger.take(3).unwrap();
-        ledger.take(12).unwrap();
-        assert_eq!(ledger.open, 1);
-        assert_eq!(ledger.take(11).unwrap_err().reason, "MESSAGE_REPEATED");
-        ledger.take(10).unwrap();
-        assert_eq!(ledger.open, 0);
-    }
 }

@@ -1,7 +1,14 @@
 //! The picture.
 
 use super::story::{Story, account, device};
-use crate::dag::{Class, graph::dot};
+use crate::dag::{
+    Class, Dag,
+    graph::{self, Mark, picture},
+};
+
+fn dot(dag: &Dag) -> String {
+    graph::dot(&picture(dag, 100))
+}
 
 fn forked() -> Story {
     let mut group = Story::of(4);
@@ -51,4 +58,21 @@ fn it_holds_no_ids() {
     for id in ids.chain([[7; 32]]) {
         assert!(!picture.contains(&hex::encode(&id[..3])));
     }
+}
+
+#[test]
+fn of_a_long_history_the_newest_states_are_shown_and_numbered_anew() {
+    let mut group = Story::of(3);
+    let mut tip = group.root;
+    for round in 0..20 {
+        tip = group.update(tip, round % 3);
+    }
+    let last = picture(&group.dag, 5).states;
+    let epochs: Vec<_> = last.iter().map(|state| state.epoch).collect();
+    assert!(epochs.is_sorted() && epochs.len() == 5, "{epochs:?}");
+    assert_eq!(last.iter().map(|state| state.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert!(last[0].commit.is_none(), "its parent is not shown");
+    assert_eq!(last[4].commit.as_ref().map(|commit| commit.parent), Some(3));
+    assert_eq!(last.iter().filter(|state| state.mark == Some(Mark::Head)).count(), 1);
+    assert!(picture(&group.dag, 0).states.is_empty());
 }

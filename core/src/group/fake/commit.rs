@@ -15,7 +15,7 @@ use super::{
 use crate::{
     group::{
         authorize::{AddedLeaf, Authorized, CommitEffect, MAX_JUSTIFICATION_BYTES, Standing, authorize},
-        commit::{Change, Committed},
+        commit::{Change, Committed, signed_commit},
         effect::member_at,
         engine::{Outcome, PublicChild},
         error::{CommitError, GroupError},
@@ -83,14 +83,16 @@ impl FakeState {
     ) -> Result<Committed<Self>, GroupError> {
         let Staged { child, commit, welcome, authorized } =
             self.stage(identity, change, justification, victims, true)?;
+        let authorized = authorized.ok_or(GroupError::Damaged)?;
+        let body = signed_commit(identity, &self.facts, &child.facts, authorized.class, &commit);
         Ok(Committed {
             child,
             commit_id: CommitId::of(&commit),
             committer: identity.device(),
-            frame: self.seal_frame(FrameKind::Commit, self.facts.own_leaf, 0, &commit)?,
+            frame: self.seal_frame(FrameKind::Commit, self.facts.own_leaf, 0, &body)?,
             commit,
             welcome,
-            authorized: authorized.ok_or(GroupError::Damaged)?,
+            authorized,
         })
     }
 
@@ -148,7 +150,9 @@ impl FakeState {
         let policy = change.policy.clone();
         let public = Public { gid: self.facts.gid, epoch, tree, policy, confirmation_tag };
         let welcome = join::welcome(&public, &state, &adds);
-        let child = self.child(public, state, leaf, !effect.removes.is_empty())?;
+        let rejoins = |device: &DeviceId| effect.adds.iter().any(|add| add.certificate.device == *device);
+        let someone_left = !effect.removes.iter().all(rejoins);
+        let child = self.child(public, state, leaf, someone_left)?;
         Ok(Staged { child, commit: bytes, welcome, authorized })
     }
 
@@ -172,7 +176,7 @@ impl FakeState {
             confirmation_tag: read.confirmation_tag,
         };
         Ok(Processed {
-            outcome: self.follow(&read, public, !effect.removes.is_empty())?,
+            outcome: self.follow(&read, public, !authorized.removed.is_empty())?,
             commit_id: CommitId::of(bytes),
             committer: effect.committer,
             authorized,

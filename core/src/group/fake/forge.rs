@@ -21,7 +21,7 @@ impl Hostile for FakeState {
         justification: Vec<u8>,
     ) -> Result<Vec<u8>, GroupError> {
         let commit = self.commit_unasked(identity, change, justification)?;
-        self.forge_frame(FrameKind::Commit, self.facts().own_leaf, 0, &commit)
+        self.forge_frame(FrameKind::Commit, self.facts().own_leaf, 0, &[&commit[..], &[0; 64]].concat())
     }
 
     fn commit_against(

@@ -139,7 +139,7 @@ impl FakeState {
     }
 
     pub(super) fn open_message(&mut self, opened: &OpenedFrame) -> Result<Application, ApplicationError> {
-        let OpenedFrame { kind, leaf, counter, body } = opened;
+        let OpenedFrame { kind, leaf, counter, body, .. } = opened;
         let (head, sealed) = body.split_first_chunk::<HEAD_BYTES>().ok_or(ApplicationError::Malformed)?;
         if *kind != FrameKind::Application || head.first() != Some(&MESSAGE) {
             return Err(ApplicationError::Malformed);

@@ -361,7 +361,13 @@ fn nobody_speaks_in_anothers_name() {
     let identity = bob.who.identity.clone();
     let forged = bob.state.group.create_message(&bob.state.provider, &identity, b"I am Carol").unwrap();
     let body = forged.tls_serialize_detached().unwrap();
-    let forged = OpenedFrame { kind: FrameKind::Application, leaf: carols_leaf, counter: 0, body };
+    let forged = OpenedFrame {
+        kind: FrameKind::Application,
+        leaf: carols_leaf,
+        counter: 0,
+        body,
+        skeleton_signature: None,
+    };
     assert_eq!(alice.state.open_application(&forged).err(), Some(ApplicationError::WrongSender));
     let genuine = opened(&mut carol, b"really", &alice);
     assert_eq!(alice.state.open_application(&genuine).unwrap().plaintext, b"really");

@@ -41,6 +41,7 @@ impl Move {
         self.come(tx, now).await?;
         self.change_roles(tx, now).await?;
         branch::reopen_and_settle(tx.conn(), gid, &self.route.abandoned, &self.route.taken).await?;
+        outbox::cancel_letters(tx.conn(), gid, &self.route.abandoned).await?;
         tell(tx, &Entry::Space(gid), now).await?;
         health::recover(tx, gid).await
     }

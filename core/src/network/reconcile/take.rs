@@ -42,6 +42,7 @@ impl Network {
         page: Vec<Vec<u8>>,
     ) -> Result<(), Failed> {
         self.metrics.frames_fetched.inc_by(page.len() as u64);
+        self.metrics.fetched_bytes.inc_by(page.iter().map(|frame| frame.len() as u64).sum());
         let peer = PeerId::from_bytes(&certificate.peer_id).map_err(|_| Failed::Nonsense)?;
         let (mut places, mut refused) = (asked.iter(), 0);
         // Frames up to the next one whose state is not known: a commit among them may lead there.

@@ -79,6 +79,13 @@ impl Reconciling {
         self.fetching(gid).is_some_and(|fetching| fetching.since.elapsed() < QUIET)
     }
 
+    /// Waits while frames are being fetched.
+    pub(in crate::network) async fn caught_up(&self, gid: GroupId) {
+        if self.is_catching_up(gid) {
+            drop(self.turn(gid).running().await);
+        }
+    }
+
     /// Whether what is sealed now would be sealed in a state that the others have left.
     pub(in crate::network) fn is_behind(&self, gid: GroupId) -> bool {
         self.fetching(gid).is_some_and(|fetching| fetching.behind && fetching.since.elapsed() < QUIET)

@@ -265,12 +265,9 @@ impl<E: Hostile> Member<E> {
 
     /// Asks a member of the winning branch for a fresh leaf, when this device cannot get there by itself.
     pub(super) fn think_of_rejoining(&mut self, to: MemberId, echo: &Echo, cx: &mut Cx<'_, E>) {
-        // Who is lost itself tells of a leaf that the others may have replaced already.
-        if !echo.settled {
-            return;
-        }
         self.count_strangers(to, echo, cx);
-        let Some(old_encryption_key) = echo.leaf_key else { return };
+        // Who is lost itself tells of a leaf that the others may have replaced already.
+        let Some(old_encryption_key) = echo.leaf_key.filter(|_| echo.settled) else { return };
         let now_ms = cx.monotonic_ms();
         let long = self.lost_since.is_some_and(|since| since + LOST_MS <= now_ms);
         let looks = (long || cx.disk().stale) && !mutant::on(Mutant::NeverRejoins);

@@ -4,9 +4,9 @@
 
 use prost::Message;
 use spacepanda_proto::api::v1::{
-    CreateChannelRequest, CreateInviteRequest, CreateSpaceRequest, GetSpaceRequest, JoinSpaceRequest,
-    LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest, ListSpacesRequest, RemoveMemberRequest,
-    RevokeInviteRequest, Role, SetMemberRoleRequest, UpdateSpaceRequest, Visibility,
+    CreateChannelRequest, CreateInviteRequest, CreateSpaceRequest, GetSpaceRequest, GetStateGraphRequest,
+    JoinSpaceRequest, LeaveSpaceRequest, ListChannelsRequest, ListMembersRequest, ListSpacesRequest,
+    RemoveMemberRequest, RevokeInviteRequest, Role, SetMemberRoleRequest, UpdateSpaceRequest, Visibility,
 };
 use tonic::Code;
 
@@ -51,6 +51,12 @@ pub(super) fn space(name: &str, known: &Known<'_>) -> Option<Vec<Case>> {
                 ),
                 field("request_id", "no UUID", &UpdateSpaceRequest { request_id: "x".into(), ..good }),
             ]);
+            cases
+        }
+        "GetStateGraph" => {
+            let mut cases = space_id(|space_id| GetStateGraphRequest { space_id, max_states: 0 });
+            let many = GetStateGraphRequest { space_id: known.space.into(), max_states: 1_001 };
+            cases.push(field("max_states", "too many", &many));
             cases
         }
         "GetSpace" => space_id(|space_id| GetSpaceRequest { space_id }),
