@@ -11,7 +11,7 @@ use crate::harness::{Cluster, PASSWORD, Person, Server, client::request_id, meet
 /// SQLCipher's page.
 const PAGE: usize = 4096;
 /// Bytes that a file may have while the disk is "full".
-const LIMIT: u64 = 1 << 20;
+const LIMIT: u64 = 3 << 20;
 const LONG: usize = 30_000;
 /// Bytes that a file may have, of which a new account needs more.
 const TOO_LITTLE: [u64; 3] = [1 << 10, 40 << 10, 120 << 10];

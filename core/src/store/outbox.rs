@@ -387,18 +387,6 @@ pub async fn farewell_done(
     Ok(())
 }
 
-/// Devices outside the groups that something is still on its way to.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn addressees(conn: &mut SqliteConnection) -> Result<Vec<DeviceId>, StoreError> {
-    let rows: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT DISTINCT ref FROM outbox WHERE kind IN ('letter', 'farewell')")
-            .fetch_all(conn)
-            .await?;
-    rows.iter().map(|device| Ok(DeviceId::try_from(&**device)?)).collect()
-}
-
 /// Gives up on letters and farewells older than this.
 ///
 /// # Errors
