@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Logs that one device may write in one group: one for each time it entered.
-const MAX_LOGS_OF_DEVICE: i64 = 64;
+const MAX_LOGS_OF_DEVICE: i64 = 256;
 /// Events of one group that may wait for others at a time.
 const MAX_PARKED: i64 = 10_000;
 /// A place whose time nobody here can check may lie at most this far ahead of everything known.
