@@ -88,7 +88,8 @@ impl Session {
 /// Accepts queued sends, as many as wait in one step, until the session ends.
 pub(super) async fn accept_sends(network: Arc<Network>, mut sends: mpsc::Receiver<Waiting>) {
     loop {
-        let mut batch = Vec::with_capacity(MAX_BATCH);
+        // Asleep it takes no room.
+        let mut batch = Vec::new();
         if sends.recv_many(&mut batch, MAX_BATCH).await == 0 {
             return;
         }
