@@ -10,6 +10,7 @@ mod astray;
 mod branches;
 mod commit;
 mod config;
+mod copies;
 mod custody;
 mod departure;
 mod dial;

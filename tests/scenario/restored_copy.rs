@@ -1,19 +1,31 @@
 //! A data directory put back as it was, or running twice: it says so, and uses no key again.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use spacepanda_proto::api::v1::GroupHealth;
 
 use crate::harness::{
-    Cluster, Person, Place, Server, hostile::rejected, meet, same_world, stolen::copy, wait::when, wait_until,
+    Cluster, Person, Place, Server,
+    client::request_id,
+    hostile::rejected,
+    meet, same_world,
+    stolen::copy,
+    wait::{when, within},
+    wait_until,
+    world::look,
 };
+
+/// Three rounds of asking, a request, a commit, a letter.
+const BACK_WITHIN: Duration = Duration::from_secs(90);
 
 /// The person's server knows that it runs an old copy, and tells why nothing is sent.
 async fn says_so(person: &Person, place: &Place) {
     wait_until(&format!("{} to know that its data is an old copy", person.name()), async || {
         let space = person.space(&place.space).await.map_err(|status| status.to_string())?;
         let group = space.group.unwrap_or_default();
-        let told = group.health() == GroupHealth::Stalled && group.health_detail.contains("old copy");
+        // First it says that it sends nothing, then that it asked to be let in again.
+        let is_silent = matches!(group.health(), GroupHealth::Stalled | GroupHealth::Forked);
+        let told = is_silent && group.health_detail.contains("old copy");
         when(told, format!("{:?}: {}", group.health(), group.health_detail))
     })
     .await;
@@ -37,32 +49,57 @@ fn put_back(person: &Person, directory: &tempfile::TempDir) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_copy_that_is_put_back_says_so_and_seals_nothing() {
-    let (cluster, [alice, bob]) = Cluster::with(["alice", "bob"], |plan| plan.metrics()).await;
-    let place = meet(&alice, &[&bob]).await;
+async fn an_old_copy_that_is_put_back_says_so_is_let_in_anew_and_what_waited_arrives_once() {
+    let names = ["alice", "bob", "carol"];
+    let (cluster, [alice, bob, carol]) = Cluster::with(names, |plan| plan.metrics()).await;
+    let place = meet(&alice, &[&bob, &carol]).await;
     let before = take_copy(&alice).await;
     alice.send(&place.channel, "before the loss").await;
-    wait_until("bob to read it", async || bob.has(&place.channel, 1).await).await;
+    for other in [&bob, &carol] {
+        wait_until("the others to read it", async || other.has(&place.channel, 1).await).await;
+    }
     bob.server.assert_no_key_reuse().await;
+    let lost = look(&bob, &place.space).await.expect("bob's world");
 
     put_back(&alice, &before);
-    // Written before Bob can tell her what she once said.
-    cluster.cut(&alice, &bob).await;
+    // Written before anyone can tell her what she once said.
+    for other in [&bob, &carol] {
+        cluster.cut(&alice, other).await;
+    }
     alice.server.restart().await;
     alice.wake().await;
-    alice.send(&place.channel, "after the loss").await;
-    cluster.heal(&alice, &bob);
+    let request = request_id();
+    alice.send_as(&place.channel, "after the loss", &request).await.expect("send");
+    for other in [&bob, &carol] {
+        cluster.heal(&alice, other);
+    }
 
     says_so(&alice, &place).await;
     assert_eq!(alice.status().await.queued_messages, 1, "it is kept, and not sent");
     assert_eq!(bob.texts(&place.channel).await.expect("history"), ["before the loss"]);
-    assert_eq!(rejected(&bob, "key_reuse").await, 0);
-
     // It stays so when she starts again, whoever is there.
     alice.server.restart().await;
     alice.wake().await;
     says_so(&alice, &place).await;
-    bob.server.assert_no_key_reuse().await;
+
+    within(BACK_WITHIN, "alice to have a fresh leaf", async || {
+        let world = look(&alice, &place.space).await.map_err(|status| status.to_string())?;
+        when(world.health == GroupHealth::Ok && world.epoch > lost.epoch, format!("{:?}", world.health))
+    })
+    .await;
+    let world = same_world(&[&alice, &bob, &carol], &place.space, 2).await;
+    assert_eq!(world.roster, lost.roster, "nobody is gone, nobody came");
+    let again = alice.send_as(&place.channel, "after the loss", &request).await.expect("the same answer");
+    let read = bob.message(&again.message_id).await.expect("what she was answered with");
+    assert_eq!(read.text, "after the loss");
+    for person in [&bob, &carol, &alice] {
+        person.send(&place.channel, &format!("{} is here", person.name())).await;
+    }
+    same_world(&[&alice, &bob, &carol], &place.space, 5).await;
+    for person in [&alice, &bob, &carol] {
+        assert_eq!(rejected(person, "key_reuse").await, 0);
+        person.server.assert_no_key_reuse().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -198,7 +198,7 @@ impl Engine for FakeState {
     fn check_key_package(key_package: &[u8]) -> Result<CheckedKeyPackage, GroupError> {
         let read = join::KeyPackage::read(key_package).ok_or(GroupError::KeyPackage)?;
         let certificate = read.certificate()?;
-        Ok(CheckedKeyPackage { certificate, hash: read.hash })
+        Ok(CheckedKeyPackage { certificate, hash: read.hash, encryption_key: read.leaf_key })
     }
 
     fn sid_of_commit(gid: &GroupId, commit: &[u8]) -> Result<StateId, CommitError> {

@@ -48,6 +48,8 @@ pub struct CheckedKeyPackage {
     pub certificate: Certificate,
     /// SHA-256 of the bytes.
     pub hash: [u8; 32],
+    /// The key of its leaf.
+    pub encryption_key: [u8; 32],
 }
 
 /// Makes a KeyPackage, for one join.
@@ -74,7 +76,10 @@ pub fn check_key_package(bytes: &[u8]) -> Result<CheckedKeyPackage, GroupError> 
     let key_package = read_key_package(bytes)?;
     let leaf = key_package.leaf_node();
     let certificate = leaf_certificate(leaf.credential(), leaf.signature_key().as_slice())?;
-    Ok(CheckedKeyPackage { certificate, hash: Sha256::digest(bytes).into() })
+    // After its length.
+    let encoded = leaf.encryption_key().tls_serialize_detached().map_err(GroupError::mls)?;
+    let encryption_key = *encoded.last_chunk().ok_or(GroupError::KeyPackage)?;
+    Ok(CheckedKeyPackage { certificate, hash: Sha256::digest(bytes).into(), encryption_key })
 }
 
 pub(super) fn read_key_package(bytes: &[u8]) -> Result<KeyPackage, GroupError> {

@@ -13,7 +13,10 @@ use spacepanda_proto::peer::v1::{
 };
 
 use super::{
-    Network, Slot, SlotError, branches::Telling, commit::Wish, handover::ANSWER_PATIENCE,
+    Network, Slot, SlotError,
+    branches::Telling,
+    commit::Wish,
+    handover::{ANSWER_PATIENCE, PATIENCE},
     misbehaviour::Offence,
 };
 use crate::{
@@ -171,7 +174,7 @@ impl Network {
         drop(slot);
         let answer = self.answer_in_time(gid, certificate.device).await?;
         if answer.0 == JoinOutcome::Pending {
-            self.hand_over(gid, certificate.device);
+            self.hand_over(gid, certificate.device, PATIENCE);
         }
         Ok(answer)
     }

@@ -157,6 +157,11 @@ impl Network {
         let Taking { frame, bytes, opened, carrier, .. } = taking;
         let Processed { outcome, commit_id, committer, authorized, .. } = processed;
         let is_opaque = matches!(outcome, Outcome::Opaque(_));
+        let successor = match &outcome {
+            Outcome::Removed(public) => public.standing.member(&self.keys.device_id()),
+            Outcome::Child(_) | Outcome::Opaque(_) => None,
+        };
+        let successor = successor.map(|leaf| leaf.encryption_key);
         let (sid, standing, child, secrets) = match outcome {
             Outcome::Child(mut child) => {
                 let (facts, rows) = (child.facts().clone(), child.take_changes()?);
@@ -181,6 +186,9 @@ impl Network {
             self.blame(*carrier, Offence::Signature);
             return Ok(FrameOutcome::Rejected);
         };
+        if let Some(leaf) = successor {
+            self.is_succeeded(slot.gid(), leaf).await?;
+        }
         if is_opaque {
             tracing::warn!("a commit's secret does not open");
             self.note_health(slot.gid(), GroupHealth::Stalled, health::UNFOLLOWED).await;

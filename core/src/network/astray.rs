@@ -16,7 +16,10 @@ use crate::{
     id::{AccountId, DeviceId, GroupId, StateId},
     invite::InviteLink,
     router::PeerId,
-    store::invite,
+    store::{
+        invite,
+        restored::{self, Standing},
+    },
 };
 
 /// Between two rounds of asking, at first.
@@ -128,10 +131,11 @@ impl Network {
     }
 
     async fn look_around(&self, gid: GroupId) -> Result<Lookout, SlotError> {
-        let inviter = {
+        let (inviter, copy) = {
             let mut reader = self.vault.read().await?;
             let row = invite::join(reader.conn(), gid).await?;
-            row.and_then(|row| InviteLink::parse(&row.link).ok()).map(|link| link.account)
+            let inviter = row.and_then(|row| InviteLink::parse(&row.link).ok()).map(|link| link.account);
+            (inviter, restored::standing(reader.conn(), gid).await?)
         };
         let mut slot = self.groups.lock(gid).await;
         let stand = slot.head_id(&self.vault).await?;
@@ -141,8 +145,11 @@ impl Network {
             Some(Head::Beyond { wanted, .. }) => Some(wanted),
             _ => None,
         };
+        let astray = dag.astray(&stand);
         let is_there = |sid: &StateId| match wanted {
             Some(wanted) => dag.is_below(sid, &wanted),
+            // An old copy is where the others are, and needs a fresh leaf all the same.
+            None if copy.is_some() && astray != Astray::Yes => true,
             None => dag.node(sid).is_none_or(|node| !node.held.is_merged()),
         };
         let (mut guides, mut strangers) = (Vec::new(), HashSet::<AccountId>::new());
@@ -160,7 +167,13 @@ impl Network {
         let by_inviter = inviter.is_some_and(|account| strangers.contains(&account));
         let forgotten = by_inviter || strangers.len() * 2 > others;
         let peers = linked.into_iter().map(|(peer, ..)| peer).collect();
-        Ok(Lookout { stand, astray: dag.astray(&stand), peers, guides, forgotten })
+        let astray = match copy {
+            // Two copies that ask in turns would never end.
+            Some(Standing::Succeeded) => Astray::No,
+            Some(Standing::Returning) => Astray::Yes,
+            None => astray,
+        };
+        Ok(Lookout { stand, astray, peers, guides, forgotten })
     }
 
     /// The connected members of this device's head, by peer.

@@ -128,6 +128,11 @@ impl Network {
         });
     }
 
+    /// Another copy of this device has its place: it seals no more.
+    pub(super) fn falls_silent(&self, gid: GroupId) {
+        self.echoes.set(gid, false);
+    }
+
     /// This device has just entered a group: nobody can hold anything of a leaf and a log that are new.
     pub(crate) fn enters(&self, gid: GroupId) {
         self.echoes.set(gid, true);
@@ -145,16 +150,29 @@ impl Network {
             self.offend(peer, Offence::Malformed);
             return Ok(());
         };
+        {
+            let mut reader = self.vault.read().await?;
+            let group = mls::group(reader.conn(), gid).await?.ok_or(SlotError::NotAMember)?;
+            if group.own_log != log {
+                // It entered anew meanwhile: what was told is of its former leaf.
+                return Ok(());
+            }
+        }
         let own = self.known_of_oneself(gid, (head, log), &held).await?;
         if is_newer(&held, &own) {
             let told = held.tip.map_or(0, |(counter, _)| counter);
-            return Ok(self.needs_rejoin(gid, told).await?);
+            self.needs_rejoin(gid, told).await?;
+            self.look_for_the_way(gid);
+            return Ok(());
         }
         let noted = {
             let mut reader = self.vault.read().await?;
             restored::is_noted(reader.conn(), gid).await?
         };
-        if self.echoes.set(gid, !noted) && !noted {
+        if noted {
+            self.echoes.set(gid, false);
+            self.look_for_the_way(gid);
+        } else if self.echoes.set(gid, true) {
             self.repairs.look_again(gid);
             self.wake.outbox.notify_one();
             self.wake.commit.notify_one();
@@ -213,8 +231,9 @@ impl Network {
 
     /// Others know more of this device than it does, and of its Tips up to this counter: it seals nothing in
     /// the group until it has entered anew. What is noted stays until then.
-    async fn needs_rejoin(&self, gid: GroupId, tip_counter: u64) -> Result<(), StoreError> {
+    async fn needs_rejoin(self: &Arc<Self>, gid: GroupId, tip_counter: u64) -> Result<(), StoreError> {
         self.echoes.set(gid, false);
+        let network = Arc::clone(self);
         let noted: Result<bool, StoreError> = self
             .vault
             .write(move |tx| {
@@ -222,6 +241,7 @@ impl Network {
                     let is_news = !restored::is_noted(tx.conn(), gid).await?;
                     if is_news {
                         health::set(tx, gid, GroupHealth::Stalled, health::RESTORED).await?;
+                        network.begin_another_log(tx, gid).await?;
                     }
                     restored::note(tx.conn(), gid, tip_counter, now_ms()).await?;
                     Ok(is_news)

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A letter whose turn does not come is looked at again on the device's next connection.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Whoever asked to join waits so long for the answer itself; then the letter follows.
 pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -68,12 +68,12 @@ impl Network {
         Ok(letters.into_iter().find(|row| row.gid == gid))
     }
 
-    /// Hands a device its letter as soon as it may leave, if the device is connected then; the letter stays in
-    /// the outbox until that device's first Tip.
-    pub(super) fn hand_over(self: &Arc<Self>, gid: GroupId, device: DeviceId) {
+    /// Hands a device its letter as soon as it may leave, at most so much later, if the device is connected then;
+    /// the letter stays in the outbox until that device's first Tip.
+    pub(super) fn hand_over(self: &Arc<Self>, gid: GroupId, device: DeviceId, patience: Duration) {
         let network = Arc::clone(self);
         self.spawn("letter", async move {
-            match network.letter_in_time(gid, device, PATIENCE).await {
+            match network.letter_in_time(gid, device, patience).await {
                 Ok(Some(letter)) => {
                     if let Some(peer) = network.peer_with(device) {
                         // The peer may not have checked our certificate yet; the next connection tries again.

@@ -8,7 +8,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use spacepanda_proto::peer::v1::{Hello, RefusalReason, peer_request, peer_response};
 
-use super::{Network, misbehaviour::Offence, pump::refused, strangers};
+use super::{Network, handover::PATIENCE, misbehaviour::Offence, pump::refused, strangers};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
@@ -153,7 +153,7 @@ impl Network {
             (shared, letters, outbox::farewells_for(conn, device).await?)
         };
         for letter in letters {
-            self.hand_over(letter.gid, device);
+            self.hand_over(letter.gid, device, PATIENCE);
         }
         for (gid, known, left) in farewells {
             self.say_farewell(peer, device, gid, known, left).await?;

@@ -19,13 +19,12 @@ use crate::{
         state::{GroupState, StateFacts},
     },
     id::{DeviceId, FrameId, GroupId, StateId},
-    model::GroupHealth,
     reconcile::place_of_commit,
     router::PeerId,
     store::{
         StoreError, WriteTx, branch, commit, frame, frame_set,
         mls::{self, GroupStanding, TaggedState},
-        rejoin, skeleton,
+        skeleton,
     },
 };
 
@@ -205,11 +204,7 @@ impl Network {
                     match &verdict {
                         Verdict::Stay => {}
                         Verdict::Move(moved) => moved.store(tx, now).await?,
-                        Verdict::Beyond => {
-                            let asked = rejoin::open(tx.conn(), gid).await?.is_some();
-                            let why = if asked { health::REJOINING } else { health::BEYOND };
-                            health::set(tx, gid, GroupHealth::Forked, why).await?;
-                        }
+                        Verdict::Beyond => health::beyond(tx, gid).await?,
                         Verdict::Out => {
                             let group = mls::group(tx.conn(), gid).await?;
                             let asked = group.is_some_and(|group| group.standing == GroupStanding::Leaving);

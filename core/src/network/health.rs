@@ -6,7 +6,12 @@ use crate::{
     id::GroupId,
     journal::tell,
     model::GroupHealth,
-    store::{StoreError, WriteTx, feed::Entry, health as stored},
+    store::{
+        StoreError, WriteTx,
+        feed::Entry,
+        health as stored, rejoin,
+        restored::{self, Standing},
+    },
 };
 
 /// Why a group is forked.
@@ -18,6 +23,10 @@ const ON_THEIR_WAY: &str = "changes to the group are on their way";
 /// Why a group is stalled in which this device is an old copy of itself.
 pub(super) const RESTORED: &str =
     "an old copy of this account's data was put back, or a second one is running: nothing is sent from here";
+/// Why a group is forked in which this device is an old copy of itself, and asks for a fresh leaf.
+pub(super) const RETURNING: &str = "rejoining: an old copy of this account's data was put back, or a second one is running; the others were asked to let it in again";
+/// Why a group is stalled in which another copy of this device has its place.
+pub(super) const SUCCEEDED: &str = "a second copy of this account's data was let in in place of this one: stop this one, nothing is sent from here";
 /// Why a group that resyncs is stalled.
 pub(super) const MISSING: &str = "changes to the group are missing, and no one connected has them";
 /// Why a group whose next commit is here is stalled all the same.
@@ -43,11 +52,14 @@ pub(super) async fn set(
     Ok(())
 }
 
-/// Nothing is wrong any more.
+/// Nothing is wrong any more, unless this device is an old copy: that stays so until it has entered anew.
 ///
 /// # Errors
 /// [`StoreError`]
 pub(super) async fn recover(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
+    if restored::is_noted(tx.conn(), gid).await? {
+        return Ok(());
+    }
     set(tx, gid, GroupHealth::Ok, "").await
 }
 
@@ -74,6 +86,21 @@ pub(super) async fn resync(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), Sto
         }
         _ => Ok(()),
     }
+}
+
+/// The others are in a state that this device cannot enter.
+///
+/// # Errors
+/// [`StoreError`]
+pub(super) async fn beyond(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
+    let asked = rejoin::open(tx.conn(), gid).await?.is_some();
+    let why = match (restored::standing(tx.conn(), gid).await?, asked) {
+        (Some(Standing::Succeeded), _) | (Some(Standing::Returning), false) => return Ok(()),
+        (Some(Standing::Returning), true) => RETURNING,
+        (None, true) => REJOINING,
+        (None, false) => BEYOND,
+    };
+    set(tx, gid, GroupHealth::Forked, why).await
 }
 
 impl Network {

@@ -1,14 +1,14 @@
 //! Rejoining: a member that cannot follow asks for a fresh leaf, and whoever is where the others are gives it
 //! one (Remove and Add in one commit).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prost::Message as _;
 use spacepanda_proto::peer::v1::{
     FrameOutcome, Letter as WireLetter, PushLetter, RejoinRequest, letter, peer_request,
 };
 
-use super::{Network, Slot, SlotError, adopt::end_membership, commit::Wish, health};
+use super::{Network, Slot, SlotError, adopt::end_membership, commit::Wish, handover::PATIENCE, health};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
@@ -29,6 +29,7 @@ use crate::{
         invite::{self, JoinRow, JoinStatus},
         key_package,
         rejoin::{self, RejoinRow},
+        restored,
     },
 };
 
@@ -103,7 +104,11 @@ impl Network {
                     key_package::drop_all(tx.conn(), gid).await?;
                     key_package::store(tx.conn(), gid, &fresh.rows).await?;
                     rejoin::wish(tx.conn(), gid, &row, now_ms()).await?;
-                    health::set(tx, gid, GroupHealth::Forked, health::REJOINING).await?;
+                    let why = match restored::is_noted(tx.conn(), gid).await? {
+                        true => health::RETURNING,
+                        false => health::REJOINING,
+                    };
+                    health::set(tx, gid, GroupHealth::Forked, why).await?;
                     Ok(row)
                 })
             })
@@ -132,7 +137,10 @@ impl Network {
         match requests::status(&candidate(request), &standing, Path::default()) {
             Status::Open => {}
             // Done already, or of another branch: its author asks again if it has to.
-            _ => return Ok(FrameOutcome::Foreign),
+            _ => {
+                self.hand_over(gid, device, Duration::ZERO);
+                return Ok(FrameOutcome::Foreign);
+            }
         }
         drop(slot);
         let kept: Result<bool, StoreError> = self
@@ -176,7 +184,7 @@ impl Network {
         })
         .await?;
         for device in comers {
-            self.hand_over(slot.gid(), device);
+            self.hand_over(slot.gid(), device, PATIENCE);
         }
         Ok(())
     }
@@ -225,10 +233,12 @@ impl Network {
 /// A request with the leaf in its KeyPackage.
 fn candidate(request: SignedEvent) -> Candidate {
     let mut candidate = Candidate::plain(request);
-    if let Body::ChangeRequest { kind: ChangeKind::Rejoin { key_package, .. }, .. } =
+    if let Body::ChangeRequest { kind: ChangeKind::Rejoin { key_package, old_encryption_key }, .. } =
         &candidate.request.event.body
     {
+        // In place of itself a leaf would be asked for as much after each commit as before.
         let checked = check_key_package(key_package).ok();
+        let checked = checked.filter(|checked| checked.encryption_key != *old_encryption_key);
         candidate.leaf = checked
             .map(|checked| AddedLeaf { certificate: checked.certificate, key_package_hash: checked.hash });
     }

@@ -276,7 +276,8 @@ impl Network {
         let held: Vec<(LogId, u64, u64)> = logbook::logs(conn, due.gid)
             .await?
             .into_iter()
-            .filter(|(_, row)| (due.all_logs || row.device == own) && row.device != due.device)
+            // A device lacks events of its own where its data was put back as it once was.
+            .filter(|(_, row)| due.all_logs || row.device == own)
             .map(|(log, row)| (log, row.floor, row.contiguous))
             .collect();
         let mut rows: Vec<EventRow> = Vec::new();

@@ -76,17 +76,12 @@ pub async fn enter(
     root: StateId,
     (former, log): (LogId, LogId),
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE mls_group SET root_sid = ?1, head_sid = ?1, own_log = ?2 WHERE gid = ?3")
+    sqlx::query("UPDATE mls_group SET root_sid = ?1, head_sid = ?1 WHERE gid = ?2")
         .bind(root.as_bytes())
-        .bind(log.as_bytes())
         .bind(gid.as_bytes())
         .execute(&mut *conn)
         .await?;
-    sqlx::query("INSERT OR IGNORE INTO former_log (gid, log) VALUES (?, ?)")
-        .bind(gid.as_bytes())
-        .bind(former.as_bytes())
-        .execute(&mut *conn)
-        .await?;
+    change_log(conn, gid, (former, log)).await?;
     for statement in [
         "UPDATE outbox SET status = 'queued', frame_id = NULL \
          WHERE gid = ? AND kind = 'event' AND status = 'sealed'",
@@ -95,6 +90,28 @@ pub async fn enter(
     ] {
         sqlx::query(statement).bind(gid.as_bytes()).execute(&mut *conn).await?;
     }
+    Ok(())
+}
+
+/// This device writes in another log from now on.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn change_log(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    (former, log): (LogId, LogId),
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE mls_group SET own_log = ? WHERE gid = ?")
+        .bind(log.as_bytes())
+        .bind(gid.as_bytes())
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("INSERT OR IGNORE INTO former_log (gid, log) VALUES (?, ?)")
+        .bind(gid.as_bytes())
+        .bind(former.as_bytes())
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::{
     store::{
         StoreError, WriteTx, branch, frame_set, invite, key_package,
         logbook::{LogBook, LogRow},
-        mls, rejoin, space,
+        mls, rejoin, restored, space,
     },
 };
 
@@ -90,6 +90,7 @@ impl Return {
     async fn store(self, tx: &mut WriteTx<'_>, moved: &Move, members: &Members) -> Result<(), StoreError> {
         let (gid, now) = (moved.gid, now_ms());
         let facts: &StateFacts = &moved.facts;
+        restored::entered(tx.conn(), gid).await?;
         mls::store_rows(tx.conn(), gid, facts.sid, &self.rows).await?;
         frame_set::forget_unusable(tx.conn(), gid, &facts.env_tag).await?;
         branch::insert_root(tx.conn(), facts, now).await?;
