@@ -86,7 +86,7 @@ impl Network {
                 Box::pin(async move {
                     restored::succeed(tx.conn(), gid, now_ms()).await?;
                     rejoin::end(tx.conn(), gid).await?;
-                    health::set(tx, gid, GroupHealth::Stalled, health::SUCCEEDED).await
+                    health::set_of_copy(tx, gid, GroupHealth::Stalled, health::SUCCEEDED).await
                 })
             })
             .await;

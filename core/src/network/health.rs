@@ -10,7 +10,7 @@ use crate::{
         StoreError, WriteTx,
         feed::Entry,
         health as stored, rejoin,
-        restored::{self, Standing},
+
     },
 };
 
@@ -52,14 +52,11 @@ pub(super) async fn set(
     Ok(())
 }
 
-/// Nothing is wrong any more, unless this device is an old copy: that stays so until it has entered anew.
+/// Nothing is wrong any more.
 ///
 /// # Errors
 /// [`StoreError`]
 pub(super) async fn recover(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
-    if restored::is_noted(tx.conn(), gid).await? {
-        return Ok(());
-    }
     set(tx, gid, GroupHealth::Ok, "").await
 }
 
@@ -88,18 +85,30 @@ pub(super) async fn resync(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), Sto
     }
 }
 
+/// What a device says that is an old copy of itself, whatever else is wrong.
+///
+/// # Errors
+/// [`StoreError`]
+pub(super) async fn set_of_copy(
+    tx: &mut WriteTx<'_>,
+    gid: GroupId,
+    health: GroupHealth,
+    detail: &'static str,
+) -> Result<(), StoreError> {
+    let now = now_ms();
+    if stored::set_of_copy(tx.conn(), gid, health, detail, now).await? {
+        tell(tx, &Entry::Health(gid, health, detail.into()), now).await?;
+    }
+    Ok(())
+}
+
 /// The others are in a state that this device cannot enter.
 ///
 /// # Errors
 /// [`StoreError`]
 pub(super) async fn beyond(tx: &mut WriteTx<'_>, gid: GroupId) -> Result<(), StoreError> {
     let asked = rejoin::open(tx.conn(), gid).await?.is_some();
-    let why = match (restored::standing(tx.conn(), gid).await?, asked) {
-        (Some(Standing::Succeeded), _) | (Some(Standing::Returning), false) => return Ok(()),
-        (Some(Standing::Returning), true) => RETURNING,
-        (None, true) => REJOINING,
-        (None, false) => BEYOND,
-    };
+    let why = if asked { REJOINING } else { BEYOND };
     set(tx, gid, GroupHealth::Forked, why).await
 }
 

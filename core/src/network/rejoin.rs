@@ -104,11 +104,11 @@ impl Network {
                     key_package::drop_all(tx.conn(), gid).await?;
                     key_package::store(tx.conn(), gid, &fresh.rows).await?;
                     rejoin::wish(tx.conn(), gid, &row, now_ms()).await?;
-                    let why = match restored::is_noted(tx.conn(), gid).await? {
-                        true => health::RETURNING,
-                        false => health::REJOINING,
-                    };
-                    health::set(tx, gid, GroupHealth::Forked, why).await?;
+                    if restored::is_noted(tx.conn(), gid).await? {
+                        health::set_of_copy(tx, gid, GroupHealth::Forked, health::RETURNING).await?;
+                    } else {
+                        health::set(tx, gid, GroupHealth::Forked, health::REJOINING).await?;
+                    }
                     Ok(row)
                 })
             })

@@ -37,6 +37,31 @@ pub async fn set(
     Ok(done.rows_affected() == 1)
 }
 
+/// Sets the health of a group in which this device is an old copy of itself; true when that is news. Nothing
+/// else changes it until the device has entered anew.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn set_of_copy(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    health: GroupHealth,
+    detail: &str,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE mls_group SET health = ?1, health_detail = ?2, health_since = ?4 \
+         WHERE gid = ?3 AND (health <> ?1 OR health_detail <> ?2)",
+    )
+    .bind(space::health_name(health))
+    .bind(detail)
+    .bind(gid.as_bytes())
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Groups that have been in this health since before `before`.
 ///
 /// # Errors
