@@ -318,6 +318,12 @@ impl Network {
     }
 }
 
+/// Whether a message's plaintext can be read.
+#[cfg(feature = "testing")]
+pub(super) fn reads(gid: crate::id::GroupId, application: &crate::group::message::Application) -> bool {
+    read_events(gid, application).is_ok()
+}
+
 pub(super) fn result(outcome: FrameOutcome) -> FrameResult {
     match outcome {
         FrameOutcome::Stored => FrameResult::Stored,
