@@ -1,4 +1,4 @@
-//! The crash matrix over the real store and the real MLS: whichever step (docs/architecture.md, T1 to T6) a
+//! The crash matrix over the real store and the real MLS: whichever step (docs/architecture.md, T1 to T4 and T6) a
 //! device dies before or after, the group goes on as if nothing had happened.
 //!
 //! Sessions run whole, with routers on loopback, in one process. What is simulated is the death: the vault's
@@ -324,6 +324,5 @@ before_and_after! {
     t2_seal: |at| while_talking("network::seal::", at, author, true);
     t3_confirm: |at| while_talking("network::custody::", at, author, false);
     t4_take_in: |at| while_talking("network::intake::", at, reader, false);
-    t5_commit: |at| while_coming_and_going("store_verdict", at, |_| 0);
     t6_join: |at| while_coming_and_going("take_bundle", at, |_| 2);
 }
