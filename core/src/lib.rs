@@ -8,6 +8,8 @@ pub mod clock;
 pub mod dag;
 pub mod delivery;
 pub mod event;
+#[cfg(feature = "testing")]
+pub mod fuzzing;
 pub mod group;
 pub mod home;
 pub mod id;

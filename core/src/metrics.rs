@@ -47,8 +47,12 @@ pub enum FrameResult {
     Stored,
     /// Known already.
     Duplicate,
-    /// Of no group of ours, or of a state already pruned.
+    /// Of no group of ours.
     Foreign,
+    /// Of a state whose secrets were deleted, or under a key that was.
+    Stale,
+    /// Of a state that is not known here yet: set aside.
+    Future,
     /// Broken, forged or not allowed.
     Rejected,
     /// The limit of set-aside frames was reached.
@@ -107,6 +111,8 @@ label_text! {
         Stored => "stored",
         Duplicate => "duplicate",
         Foreign => "foreign",
+        Stale => "stale",
+        Future => "future",
         Rejected => "rejected",
         Busy => "busy",
     }

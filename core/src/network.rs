@@ -15,6 +15,8 @@ mod custody;
 mod departure;
 mod dial;
 mod echo;
+#[cfg(feature = "testing")]
+pub mod foreign;
 mod groups;
 mod handover;
 mod handshake;

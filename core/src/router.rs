@@ -32,6 +32,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "testing")]
+pub use self::codec::reads_request;
 use self::{
     address::Host,
     behaviour::Behaviour,

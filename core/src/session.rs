@@ -9,6 +9,8 @@ mod message;
 mod peer;
 mod request;
 mod space;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

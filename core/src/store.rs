@@ -8,6 +8,8 @@ pub mod commit;
 mod connect;
 mod error;
 pub mod event;
+#[cfg(feature = "testing")]
+mod failpoint;
 pub mod feed;
 pub mod former;
 pub mod frame;
@@ -36,5 +38,7 @@ mod writer;
 
 pub use connect::remove_database;
 pub use error::StoreError;
+#[cfg(feature = "testing")]
+pub use failpoint::At;
 pub use vault::{Reader, Vault};
 pub use writer::{Notice, WriteTx};

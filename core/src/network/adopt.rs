@@ -118,13 +118,20 @@ impl Network {
         if known {
             return Ok(FrameOutcome::Duplicate);
         }
-        if self.is_too_much(slot, parent, &opened.body).await? {
+        let before = self.commits_of_its_sender(slot, parent, &opened.body).await?;
+        if before >= MAX_COMMITS_OF_ONE {
             self.blame(*carrier, Offence::Flood);
             return Ok(FrameOutcome::Rejected);
         }
         let state = slot.state(&self.vault, parent).await?;
         match state.process_commit(&opened.body) {
-            Ok(processed) => self.take_processed(slot, taking, processed).await,
+            Ok(processed) => {
+                if before > 0 {
+                    // Not its carrier's doing: both are kept to choose from, and shown to everyone.
+                    self.metrics.reject(Offence::Equivocation);
+                }
+                Box::pin(self.take_processed(slot, taking, processed)).await
+            }
             Err(error) => {
                 if let Some(why) = unfollowed(&error) {
                     self.note_health(gid, GroupHealth::Stalled, why).await;
@@ -134,18 +141,23 @@ impl Network {
         }
     }
 
-    /// Whether the sender made as many commits on this state already as are looked at: an honest device
-    /// makes one, a second proves that it is none.
-    async fn is_too_much(&self, slot: &mut Slot, parent: StateId, commit: &[u8]) -> Result<bool, SlotError> {
+    /// How many commits on this state its sender made before: an honest device makes one, a second proves that
+    /// it is none.
+    async fn commits_of_its_sender(
+        &self,
+        slot: &mut Slot,
+        parent: StateId,
+        commit: &[u8],
+    ) -> Result<usize, SlotError> {
         let gid = slot.gid();
-        let Ok(leaf) = sender_of_commit(&gid, commit) else { return Ok(false) };
+        let Ok(leaf) = sender_of_commit(&gid, commit) else { return Ok(0) };
         let standing = &slot.state(&self.vault, parent).await?.facts().standing;
         let Some(sender) = standing.roster.iter().find(|member| member.leaf == leaf) else {
-            return Ok(false);
+            return Ok(0);
         };
         let sender = sender.certificate.device;
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
-        Ok(dag.children(&parent).filter(|child| child.committer == sender).count() >= MAX_COMMITS_OF_ONE)
+        Ok(dag.children(&parent).filter(|child| child.committer == sender).count())
     }
 
     async fn take_processed(

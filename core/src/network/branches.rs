@@ -302,7 +302,7 @@ fn wire(support: &Support) -> WireSupport {
     }
 }
 
-fn read(support: &WireSupport) -> Option<Support> {
+pub(super) fn read(support: &WireSupport) -> Option<Support> {
     Some(Support {
         device: DeviceId::try_from(&*support.device_key).ok()?,
         counter: support.counter,
@@ -324,7 +324,7 @@ fn wire_skeleton(signed: &SignedSkeleton) -> WireSkeleton {
     }
 }
 
-fn read_skeleton(skeleton: &WireSkeleton) -> Option<(Skeleton, [u8; 64])> {
+pub(super) fn read_skeleton(skeleton: &WireSkeleton) -> Option<(Skeleton, [u8; 64])> {
     let read = Skeleton {
         parent: StateId::try_from(&*skeleton.parent_sid).ok()?,
         sid: StateId::try_from(&*skeleton.sid).ok()?,

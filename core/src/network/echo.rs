@@ -319,7 +319,7 @@ fn wire(held: &Held) -> EchoReply {
     EchoReply { tip_counter, tip_state, messages: held.messages, log_seq, log_event_id }
 }
 
-fn read(reply: &EchoReply) -> Option<Held> {
+pub(super) fn read(reply: &EchoReply) -> Option<Held> {
     let tip = match (reply.tip_counter, &*reply.tip_state) {
         (0, []) => None,
         (counter, state) => Some((counter, StateId::try_from(state).ok()?)),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use self::moving::{Move, since};
 pub(super) use self::returning::Return;
 
-use super::{Network, Slot, SlotError, admit::Letter, adopt::end_membership, health};
+use super::{Network, Slot, SlotError, admit::Letter, adopt::end_membership, health, misbehaviour::Offence};
 use crate::{
     clock::now_ms,
     dag::{Head, Heard, Inserted, Node, Route, SignedSkeleton, Support, window},
@@ -117,8 +117,18 @@ impl Network {
     ) -> Result<bool, SlotError> {
         slot.head_id(&self.vault).await?;
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
-        let is_news = |heard| matches!(heard, Heard::Latest | Heard::Equivocation);
-        let news: Vec<_> = supports.into_iter().filter(|support| is_news(dag.support(*support))).collect();
+        let mut news = Vec::new();
+        for support in supports {
+            match dag.support(support) {
+                Heard::Latest => news.push(support),
+                Heard::Equivocation => {
+                    // Not its carrier's doing, who shows what others said.
+                    self.metrics.reject(Offence::Equivocation);
+                    news.push(support);
+                }
+                Heard::Nothing | Heard::TooMany => {}
+            }
+        }
         let claims = skeletons.iter().filter(|signed| dag.insert(signed.claim()) == Inserted::Kept).count();
         if news.is_empty() && claims == 0 {
             return Ok(false);

@@ -6,12 +6,7 @@ use crate::{
     id::GroupId,
     journal::tell,
     model::GroupHealth,
-    store::{
-        StoreError, WriteTx,
-        feed::Entry,
-        health as stored, rejoin,
-
-    },
+    store::{StoreError, WriteTx, feed::Entry, health as stored, rejoin},
 };
 
 /// Why a group is forked.

@@ -3,6 +3,7 @@
 mod park;
 mod read;
 mod reuse;
+mod route;
 mod step;
 
 use std::{collections::HashSet, sync::Arc};
@@ -29,12 +30,7 @@ use crate::{
     metrics::FrameResult,
     reconcile::place_of_events,
     router::PeerId,
-    store::{
-        StoreError,
-        frame::Generation,
-        mls::{self, TaggedState},
-        peer,
-    },
+    store::{frame::Generation, mls::TaggedState},
 };
 
 /// Frames of one push; more are refused.
@@ -97,12 +93,12 @@ impl Network {
             let same = run.last().map(|last| last.state);
             let arrived = match Frame::decode(&bytes) {
                 Ok(frame) if same.is_some_and(|state| state.env_tag == frame.env_tag()) => {
-                    same.ok_or(FrameOutcome::Busy)
+                    same.ok_or((FrameOutcome::Busy, FrameResult::Busy))
                 }
                 Ok(frame) => self.route(certificate, &frame, &bytes).await,
                 Err(_) => {
                     self.offend(peer, Offence::Malformed);
-                    Err(FrameOutcome::Rejected)
+                    Err((FrameOutcome::Rejected, FrameResult::Rejected))
                 }
             };
             match arrived {
@@ -112,16 +108,14 @@ impl Network {
                     }
                     run.push(Arrived { state, bytes });
                 }
-                Err(outcome) => {
+                Err((outcome, result)) => {
                     self.finish_run(peer, &mut run, &mut outcomes).await;
+                    self.metrics.frame(result);
                     outcomes.push(outcome);
                 }
             }
         }
         self.finish_run(peer, &mut run, &mut outcomes).await;
-        for outcome in &outcomes {
-            self.metrics.frame(result(*outcome));
-        }
         PushFramesReply { outcomes: outcomes.into_iter().map(Into::into).collect() }
     }
 
@@ -136,50 +130,17 @@ impl Network {
         let count = frames.len();
         let mut slot = self.groups.lock(gid).await;
         match self.take_frames(&mut slot, Carrier { peer, asked: false }, frames).await {
-            Ok(taken) => outcomes.extend(taken),
+            Ok(taken) => {
+                taken.iter().for_each(|outcome| self.metrics.frame(result(*outcome)));
+                outcomes.extend(taken);
+            }
             Err(error) => {
+                (0..count).for_each(|_| self.metrics.frame(FrameResult::Busy));
                 // Memory may be ahead of the vault: load anew, and let the peer try again.
                 slot.forget();
                 tracing::warn!(%error, "frames could not be taken");
                 outcomes.extend(std::iter::repeat_n(FrameOutcome::Busy, count));
             }
-        }
-    }
-
-    /// The state that a frame is of, or what becomes of it without one.
-    async fn route(
-        self: &Arc<Self>,
-        certificate: &Certificate,
-        frame: &Frame,
-        bytes: &[u8],
-    ) -> Result<TaggedState, FrameOutcome> {
-        if let Some(state) = self.last_state().filter(|state| state.env_tag == frame.env_tag()) {
-            return Ok(state);
-        }
-        let found = async {
-            let mut reader = self.vault.read().await?;
-            let state = mls::state_by_tag(reader.conn(), &frame.env_tag()).await?;
-            let shared = match &state {
-                None => !peer::shared_groups(reader.conn(), certificate).await?.is_empty(),
-                Some(_) => true,
-            };
-            Ok::<_, StoreError>((state, shared))
-        };
-        match found.await {
-            Ok((Some(state), _)) if state.pruned => {
-                // Its sender is far behind: show it the way to the head.
-                self.repairs.behind(state.gid, certificate.device, state.epoch);
-                Err(FrameOutcome::Foreign)
-            }
-            Ok((Some(state), _)) => {
-                self.set_last_state(Some(state));
-                Ok(state)
-            }
-            Ok((None, shared)) => {
-                self.show_branches(certificate, frame.env_tag());
-                if shared { self.park(certificate, frame, bytes).await } else { Err(FrameOutcome::Foreign) }
-            }
-            Err(_) => Err(FrameOutcome::Busy),
         }
     }
 
@@ -355,6 +316,12 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Whether a message's plaintext can be read.
+#[cfg(feature = "testing")]
+pub(super) fn reads(gid: crate::id::GroupId, application: &crate::group::message::Application) -> bool {
+    read_events(gid, application).is_ok()
 }
 
 pub(super) fn result(outcome: FrameOutcome) -> FrameResult {

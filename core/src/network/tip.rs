@@ -312,7 +312,7 @@ impl Acknowledgement {
     }
 }
 
-fn read_tip(gid: GroupId, body: &[u8]) -> Option<(DeviceId, u64, Position)> {
+pub(super) fn read_tip(gid: GroupId, body: &[u8]) -> Option<(DeviceId, u64, Position)> {
     let signed = SignedTip::decode(body).ok()?;
     let tip = Tip::decode(&*signed.tip).ok()?;
     let device = DeviceId::try_from(&*tip.device_key).ok()?;

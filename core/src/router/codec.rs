@@ -130,6 +130,14 @@ impl request_response::Codec for Codec {
     }
 }
 
+/// Whether bytes are one request with its length before it, for those who feed it with nonsense.
+#[cfg(feature = "testing")]
+pub fn reads_request(bytes: &[u8]) -> bool {
+    let budget = Arc::new(Semaphore::new(REQUEST_BUDGET_BYTES));
+    let mut io = futures::io::Cursor::new(bytes);
+    futures::executor::block_on(read(&mut io, MAX_REQUEST_BYTES, &budget)).is_ok()
+}
+
 /// What a failed read means: the peer broke the rules, as opposed to a broken or busy line.
 pub(super) fn is_violation(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData

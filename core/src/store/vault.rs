@@ -46,6 +46,8 @@ struct Inner {
     readers: SqlitePool,
     feed: watch::Receiver<u64>,
     notices: broadcast::Sender<Notice>,
+    #[cfg(feature = "testing")]
+    failpoint: super::failpoint::Failpoint,
 }
 
 /// A connection that cannot write; given back when dropped.
@@ -97,7 +99,17 @@ impl Vault {
         let outlets = Outlets { feed: feed_sender, notices: notices.clone(), metrics: metrics.clone() };
         let writer = Writer::new(database, connection, idle, commands, outlets);
         tokio::spawn(writer.run());
-        Ok(Self { inner: Arc::new(Inner { steps: AtomicU64::new(0), queue, readers, feed, notices }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                steps: AtomicU64::new(0),
+                queue,
+                readers,
+                feed,
+                notices,
+                #[cfg(feature = "testing")]
+                failpoint: super::failpoint::Failpoint::default(),
+            }),
+        })
     }
 
     /// Runs `step` in the next durable transaction; returns when that is on the disk.
@@ -113,11 +125,44 @@ impl Vault {
         E: From<StoreError> + Send + 'static,
         F: for<'t> FnOnce(&'t mut WriteTx<'_>) -> BoxFuture<'t, Result<T, E>> + Send + 'static,
     {
+        #[cfg(feature = "testing")]
+        let fate = self.inner.failpoint.meets(std::any::type_name::<F>());
+        #[cfg(feature = "testing")]
+        if fate == Some(super::At::Before) {
+            return self.die().await;
+        }
         let (reply, answer) = oneshot::channel();
         let command = Command::Step(Box::new(Pending { step, reply }));
         self.inner.queue.send(command).await.map_err(|_| StoreError::Closed)?;
         self.inner.steps.fetch_add(1, Ordering::Relaxed);
-        answer.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+        let answer = answer.await;
+        #[cfg(feature = "testing")]
+        if fate == Some(super::At::After) {
+            return self.die().await;
+        }
+        answer.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// Dies beside the step of this kind that comes after `passing` others of it. A kind is part of the path of
+    /// the code that asks for the step.
+    #[cfg(feature = "testing")]
+    pub fn die_at(&self, step: &'static str, at: super::At, passing: u32) {
+        self.inner.failpoint.arm(step, at, passing);
+    }
+
+    /// Whether it died.
+    #[cfg(feature = "testing")]
+    pub fn is_dead(&self) -> bool {
+        self.inner.failpoint.is_dead()
+    }
+
+    /// The writer stops where it is; whoever asked for the step never hears of it.
+    #[cfg(feature = "testing")]
+    async fn die<T>(&self) -> T {
+        let _ = self.inner.queue.send(Command::Die).await;
+        self.inner.queue.closed().await;
+        self.inner.failpoint.die();
+        std::future::pending().await
     }
 
     /// How many steps were queued since the vault was opened: while it stays, nothing changes.

@@ -73,6 +73,9 @@ pub(super) enum Command {
     Peek(Box<dyn Peek>),
     /// Empty the log between two transactions; answer whether it is.
     EmptyLog(oneshot::Sender<Result<bool, StoreError>>),
+    /// Write nothing more.
+    #[cfg(feature = "testing")]
+    Die,
     /// Finish what is queued, close, and answer.
     Close(oneshot::Sender<()>),
 }
@@ -127,6 +130,7 @@ pub(super) struct Writer {
     peeks: Vec<Box<dyn Peek>>,
     emptying: Vec<oneshot::Sender<Result<bool, StoreError>>>,
     closing: Vec<oneshot::Sender<()>>,
+    dead: bool,
 }
 
 impl Writer {
@@ -139,7 +143,7 @@ impl Writer {
     ) -> Self {
         let connection = Some(connection);
         let (peeks, emptying, closing) = (Vec::new(), Vec::new(), Vec::new());
-        Self { database, connection, idle, queue, outlets, peeks, emptying, closing }
+        Self { database, connection, idle, queue, outlets, peeks, emptying, closing, dead: false }
     }
 
     /// Runs until closed, or until nobody can ask any more.
@@ -147,6 +151,9 @@ impl Writer {
         while let Some(command) = self.next().await {
             if let Some(step) = self.accept(command) {
                 self.transact(step).await;
+            }
+            if self.dead {
+                return;
             }
             self.answer_peeks().await;
             self.empty_log().await;
@@ -175,6 +182,12 @@ impl Writer {
             }
             Command::EmptyLog(done) => {
                 self.emptying.push(done);
+                None
+            }
+            #[cfg(feature = "testing")]
+            Command::Die => {
+                self.dead = true;
+                self.queue.close();
                 None
             }
             Command::Close(done) => {

@@ -1,0 +1,4 @@
+//! Tests of whole sessions.
+
+#[cfg(feature = "testing")]
+mod crashes;
