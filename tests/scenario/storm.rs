@@ -15,7 +15,7 @@ use crate::harness::{
     chaos::Chaos,
     insist::{invites, is_out, joins, leaves, removes},
     meet, same_world,
-    wait::within,
+    wait::{when, within},
     world::look,
 };
 
@@ -68,8 +68,13 @@ async fn five_servers_that_die_again_and_again_while_cut_in_two_lose_and_repeat_
         let (texts, died) = tokio::join!(story, kill_some(&mut chaos, &people, stopped));
         deaths += died;
         accepted.extend(texts.into_iter().flatten());
-        let world = same_world(&[alice, bob, carol], &place.space, accepted.len()).await;
-        assert_eq!(world.roster.len(), 3, "round {rounds}: who was to go went");
+        // What the losing side had committed is committed once more.
+        within(PATIENCE, &format!("who was to go in round {rounds} to be gone"), async || {
+            let world = look(alice, &place.space).await.map_err(|status| status.to_string())?;
+            when(world.roster.len() == 3, format!("{:?}", world.roster))
+        })
+        .await;
+        same_world(&[alice, bob, carol], &place.space, accepted.len()).await;
 
         // They come back while servers go on dying.
         let (stop, stopped) = watch::channel(false);

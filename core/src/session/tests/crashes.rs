@@ -297,12 +297,14 @@ macro_rules! before_and_after {
             use super::*;
 
             #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "minutes, and not yet reliable: docs/roadmap.md"]
             async fn before() {
                 let death = $death;
                 death(At::Before).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "minutes, and not yet reliable: docs/roadmap.md"]
             async fn after() {
                 let death = $death;
                 death(At::After).await;
