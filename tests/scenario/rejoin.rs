@@ -153,7 +153,9 @@ async fn infiltrate(host: &Person, others: &[&Person], place: &Place) -> Mole {
 
 async fn push_all(mole: &Mole, person: &Person, frames: &[Vec<u8>]) {
     for frame in frames {
-        assert_eq!(mole.push(person, frame).await, FrameOutcome::Stored);
+        // Members of one side may have passed it on already.
+        let outcome = mole.push(person, frame).await;
+        assert!(matches!(outcome, FrameOutcome::Stored | FrameOutcome::Duplicate), "{outcome:?}");
     }
 }
 

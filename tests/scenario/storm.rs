@@ -74,6 +74,10 @@ async fn five_servers_that_die_again_and_again_while_cut_in_two_lose_and_repeat_
             when(world.roster.len() == 3, format!("{:?}", world.roster))
         })
         .await;
+        for person in [alice, bob, carol] {
+            let what = format!("{} to have every word of round {rounds}", person.name());
+            within(PATIENCE, &what, async || person.has(&place.channel, accepted.len()).await).await;
+        }
         same_world(&[alice, bob, carol], &place.space, accepted.len()).await;
 
         // They come back while servers go on dying.
