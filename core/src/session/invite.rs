@@ -165,13 +165,9 @@ async fn create(
     epoch: u64,
     request: &Request,
 ) -> Result<(InviteId, InviteRow), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(id) => {
-            let id = InviteId::try_from(&*id).map_err(StoreError::from)?;
-            return Ok((id, invite::get(tx.conn(), id).await?.ok_or(SpaceError::InviteNotFound)?));
-        }
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    if let Some(id) = request.answered(tx).await? {
+        let id = InviteId::try_from(&*id).map_err(StoreError::from)?;
+        return Ok((id, invite::get(tx.conn(), id).await?.ok_or(SpaceError::InviteNotFound)?));
     }
     let author = permitted(tx, network, link.gid, Action::Invite { to: role }).await?;
     let body = Body::Invite {
@@ -198,10 +194,8 @@ async fn start(
     request: &Request,
 ) -> Result<(), SpaceError> {
     let gid = link.gid;
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    if request.answered(tx).await?.is_some() {
+        return Ok(());
     }
     let group = mls::group(tx.conn(), gid).await?;
     if group.is_some_and(|group| matches!(group.standing, GroupStanding::Active | GroupStanding::Leaving)) {

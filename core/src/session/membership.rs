@@ -27,7 +27,6 @@ use crate::{
         WriteTx,
         feed::Entry,
         mls::{self, GroupStanding},
-        request::Remembered,
         space::MemberRow,
     },
 };
@@ -147,10 +146,8 @@ async fn leave(
     life: Life,
     request: &Request,
 ) -> Result<(), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    if request.answered(tx).await?.is_some() {
+        return Ok(());
     }
     let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
     let me = network.keys.account();
@@ -178,10 +175,8 @@ async fn ask_to_remove(
     life: Life,
     request: &Request,
 ) -> Result<(), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    if request.answered(tx).await?.is_some() {
+        return Ok(());
     }
     let author = permitted(tx, network, gid, Action::Remove { target: Role::Member }).await?;
     let target = author.members.of(&account).ok_or(SpaceError::MemberNotFound)?.role;
@@ -202,10 +197,8 @@ async fn ask_for_role(
     life: Life,
     request: &Request,
 ) -> Result<(), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    if request.answered(tx).await?.is_some() {
+        return Ok(());
     }
     let author =
         permitted(tx, network, gid, Action::SetRole { target: Role::Member, to: Role::Member }).await?;

@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::SpaceError;
 use crate::store::{
     StoreError, WriteTx,
     request::{Remembered, RequestKey, recall, remember},
@@ -32,6 +33,18 @@ impl Request {
     pub(super) async fn recall(&self, tx: &mut WriteTx<'_>) -> Result<Remembered, StoreError> {
         let known = recall(tx.conn(), &self.0).await?;
         Ok(known.into_values().next().unwrap_or(Remembered::New))
+    }
+
+    /// The answer it was given before, if it was.
+    ///
+    /// # Errors
+    /// [`SpaceError::RequestIdReused`] when the id came with another payload, or what the vault says.
+    pub(super) async fn answered(&self, tx: &mut WriteTx<'_>) -> Result<Option<Vec<u8>>, SpaceError> {
+        match self.recall(tx).await? {
+            Remembered::New => Ok(None),
+            Remembered::Answered(answer) => Ok(Some(answer)),
+            Remembered::Reused => Err(SpaceError::RequestIdReused),
+        }
     }
 
     /// Remembers its answer, in the transaction of its effect.

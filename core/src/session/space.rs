@@ -16,10 +16,7 @@ use crate::{
     network::{Network, SlotError, add_member},
     permission::{Action, may},
     router::Address,
-    store::{
-        StoreError, WriteTx, branch, feed::Entry, identity, invite, logbook::LogBook, mls,
-        request::Remembered, space,
-    },
+    store::{StoreError, WriteTx, branch, feed::Entry, identity, invite, logbook::LogBook, mls, space},
 };
 
 /// Spaces of one account.
@@ -195,10 +192,8 @@ async fn found(
     founding: Founding,
     request: &Request,
 ) -> Result<GroupId, SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(gid) => return Ok(GroupId::try_from(&*gid).map_err(StoreError::from)?),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    if let Some(gid) = request.answered(tx).await? {
+        return Ok(GroupId::try_from(&*gid).map_err(StoreError::from)?);
     }
     require_room(tx, None).await?;
     let (gid, sid, now) = (founding.facts.gid, founding.facts.sid, now_ms());
@@ -268,10 +263,8 @@ async fn update(
     changes: SpaceChanges,
     request: &Request,
 ) -> Result<(), SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(_) => return Ok(()),
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    if request.answered(tx).await?.is_some() {
+        return Ok(());
     }
     let me = network.keys.account();
     let author = Author::load(tx, network, gid).await?.ok_or(SpaceError::SpaceNotFound)?;
@@ -299,13 +292,9 @@ async fn create_channel(
     new: Channel,
     request: &Request,
 ) -> Result<Channel, SpaceError> {
-    match request.recall(tx).await? {
-        Remembered::New => {}
-        Remembered::Answered(id) => {
-            let id = ChannelId::try_from(&*id).map_err(StoreError::from)?;
-            return space::channel(tx.conn(), id).await?.ok_or(SpaceError::SpaceNotFound);
-        }
-        Remembered::Reused => return Err(SpaceError::RequestIdReused),
+    if let Some(id) = request.answered(tx).await? {
+        let id = ChannelId::try_from(&*id).map_err(StoreError::from)?;
+        return space::channel(tx.conn(), id).await?.ok_or(SpaceError::SpaceNotFound);
     }
     let author = permitted(tx, network, new.space, Action::Configure).await?;
     let channels = space::channels(tx.conn(), new.space).await?;
