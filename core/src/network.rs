@@ -32,6 +32,7 @@ mod misbehaviour;
 mod pump;
 mod reconcile;
 mod rejoin;
+mod renewal;
 mod repair;
 mod seal;
 mod strangers;
@@ -119,6 +120,7 @@ pub struct Network {
     reconciling: reconcile::Reconciling,
     echoes: echo::Echoes,
     waits: commit::Waits,
+    renewals: renewal::Renewals,
     branches: branches::Shown,
     pulls: branches::Shown,
     ways: astray::Ways,
@@ -167,6 +169,7 @@ impl Network {
             links: link::Links::default(),
             tips: tip::Tips::default(),
             waits: commit::Waits::default(),
+            renewals: renewal::Renewals::default(),
             branches: branches::Shown::default(),
             pulls: branches::Shown::default(),
             ways: astray::Ways::default(),
