@@ -12,7 +12,7 @@ use crate::{
     dag::{renewal::due_after, turn::Turn},
     group::requests::Batch,
     id::GroupId,
-    store::branch,
+    store::skeleton,
 };
 
 /// Clocks are set and machines sleep: whoever waits for longer looks again.
@@ -79,7 +79,7 @@ impl Network {
         let last = dag.last_renewal(&head).unwrap_or(head);
         let devices = dag.node(&head).map_or(0, |node| node.roster.devices().count());
         let mut reader = self.vault.read().await?;
-        let since = branch::adopted_at(reader.conn(), gid, last).await?.unwrap_or_default();
+        let since = skeleton::adopted_at(reader.conn(), gid, last).await?.unwrap_or_default();
         Ok(since.saturating_add(duration_ms(due_after(&own, &last, devices))))
     }
 }

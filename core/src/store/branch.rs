@@ -359,23 +359,6 @@ pub async fn held(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(Stat
     rows.into_iter().map(|(sid, adopted)| Ok((StateId::try_from(&*sid)?, adopted))).collect()
 }
 
-/// When a state came here, milliseconds; none if it is not here.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn adopted_at(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    sid: StateId,
-) -> Result<Option<i64>, StoreError> {
-    let found = sqlx::query_scalar("SELECT adopted_at FROM mls_state WHERE gid = ? AND sid = ?")
-        .bind(gid.as_bytes())
-        .bind(sid.as_bytes())
-        .fetch_optional(conn)
-        .await?;
-    Ok(found)
-}
-
 /// Deletes the secrets of states; their skeletons stay.
 ///
 /// # Errors
