@@ -243,6 +243,12 @@ impl Ledger {
                 format!("{member} commits {:?} though it hears nobody", made.skeleton.sid)
             });
         }
+        let first = made.skeleton.parent.and_then(|parent| self.made.get(&parent));
+        let up = |it: &&Made| it.skeleton.parent.and_then(|parent| self.made.get(&parent));
+        let before = std::iter::successors(first, up).flat_map(|it| &it.included);
+        if let Some(twice) = before.into_iter().find(|request| made.included.contains(request)).copied() {
+            self.break_rule("i09_no_resurrection", || format!("{member} acts on {twice:?} once more"));
+        }
         let parent = made.skeleton.parent.and_then(|parent| self.standings.get(&parent));
         if parent.is_some_and(|standing| standing.roster.len() == 1) {
             self.echoed.insert(member);
