@@ -39,9 +39,10 @@ fn first(mutant: Mutant) -> (Profile, bool) {
         Mutant::TieBreakFlipped | Mutant::MajorityLockOff | Mutant::FirstSeenWins => {
             (Profile::PARTITIONS, false)
         }
-        Mutant::OldRequestReplayed | Mutant::OwnRemovalVoteCounted => (Profile::QUARRELS, true),
-        Mutant::EquivocatorCounted => (Profile::MISDEEDS, true),
-        Mutant::OutboxDroppedOnSwitch => (Profile::MIXED, false),
+        Mutant::OldRequestReplayed => (Profile::QUARRELS, true),
+        Mutant::OwnRemovalVoteCounted | Mutant::MajorityOfAllOff | Mutant::OutboxDroppedOnSwitch => {
+            (Profile::MIXED, false)
+        }
         _ => (Profile::MIXED, true),
     }
 }
