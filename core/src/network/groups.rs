@@ -210,6 +210,11 @@ impl Slot {
         self.members = None;
     }
 
+    /// Someone who was not known is being stored.
+    pub(super) fn meet(&mut self) {
+        self.members = None;
+    }
+
     /// The secrets of these states are gone.
     pub(super) fn drop_states(&mut self, states: &[StateId]) {
         for sid in states {

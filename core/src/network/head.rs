@@ -11,6 +11,7 @@ pub(super) use self::returning::Return;
 
 use super::{Network, Slot, SlotError, admit::Letter, adopt::end_membership, health, misbehaviour::Offence};
 use crate::{
+    certificate::Certificate,
     clock::now_ms,
     dag::{Head, Heard, Inserted, Node, Route, SignedSkeleton, Support, window},
     group::{
@@ -19,12 +20,13 @@ use crate::{
         state::{GroupState, StateFacts},
     },
     id::{DeviceId, FrameId, GroupId, StateId},
+    journal::Members,
     reconcile::place_of_commit,
     router::PeerId,
     store::{
         StoreError, WriteTx, branch, commit, frame, frame_set,
         mls::{self, GroupStanding, TaggedState},
-        skeleton,
+        skeleton, space,
     },
 };
 
@@ -45,6 +47,13 @@ pub(super) struct Learnt {
 }
 
 impl Learnt {
+    /// Who is in the state and never was a member here.
+    fn newcomers(&self, members: &Members) -> Vec<Certificate> {
+        let roster = self.secrets.iter().flat_map(|(facts, _)| &facts.standing.roster);
+        let certificates = roster.map(|leaf| &leaf.certificate);
+        certificates.filter(|certificate| members.get(&certificate.device).is_none()).cloned().collect()
+    }
+
     async fn store(&self, tx: &mut WriteTx<'_>, gid: GroupId, now: i64) -> Result<(), StoreError> {
         let (conn, sid) = (tx.conn(), self.node.sid);
         if let Some((facts, rows)) = &self.secrets {
@@ -198,12 +207,21 @@ impl Network {
     ) -> Result<(), SlotError> {
         let (gid, me, now) = (slot.gid(), self.keys.account(), now_ms());
         let proofs = slot.proofs_against(&heard);
+        let members = slot.members(&self.vault).await?;
+        let newcomers = learnt.as_ref().map(|learnt| learnt.newcomers(&members)).unwrap_or_default();
+        if !newcomers.is_empty() {
+            slot.meet();
+        }
         let verdict = self
             .vault
             .write(move |tx| {
                 Box::pin(async move {
                     if let Some(learnt) = &learnt {
                         learnt.store(tx, gid, now).await?;
+                        for certificate in &newcomers {
+                            space::note_elsewhere(tx.conn(), gid, certificate, learnt.node.epoch, now)
+                                .await?;
+                        }
                     }
                     for support in &heard {
                         branch::hear(tx.conn(), gid, support).await?;
