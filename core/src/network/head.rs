@@ -4,7 +4,9 @@
 mod moving;
 mod returning;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
 
 use self::moving::{Move, since};
 pub(super) use self::returning::Return;
@@ -29,6 +31,10 @@ use crate::{
         skeleton, space,
     },
 };
+
+/// A branch is not left for so long after votes came for states that are not known yet: they tell where the
+/// group is, and their commits are on the way.
+pub(super) const MAX_WAIT_FOR_MORE: Duration = Duration::from_secs(2);
 
 /// A state that a checked commit leads to, ready to be stored.
 pub(super) struct Learnt {
@@ -170,10 +176,17 @@ impl Network {
                 _ => Verdict::Stay,
             });
         }
+        let route = dag.route(&from, &to);
+        let is_told_more = !route.abandoned.is_empty() && dag.is_told_of_more(&from);
+        let waits = slot.waits_for_more(is_told_more);
         if to == from {
             return Ok(Verdict::Stay);
         }
-        let route = dag.route(&from, &to);
+        if waits {
+            self.spawn("choice", Arc::clone(self).choose_again(slot.gid()));
+            return Ok(Verdict::Stay);
+        }
+        let dag = slot.dag(&self.vault, own).await?;
         let roster =
             |sid: Option<&StateId>| sid.and_then(|sid| dag.node(sid)).map(|node| Arc::clone(&node.roster));
         let before = roster(Some(&from)).unwrap_or_default();
@@ -194,6 +207,25 @@ impl Network {
             authorized: only.map(|learnt| learnt.authorized.clone()),
             farewell: learnt.is_some_and(|learnt| learnt.own),
         })))
+    }
+
+    /// What was waited for did not come.
+    fn choose_again(self: Arc<Self>, gid: GroupId) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            tokio::time::sleep(MAX_WAIT_FOR_MORE).await;
+            let mut slot = self.groups.lock(gid).await;
+            if let Err(error) = self.choose_and_store(&mut slot).await {
+                slot.forget();
+                tracing::warn!(%error, "a head could not be chosen");
+            }
+        })
+    }
+
+    async fn choose_and_store(self: &Arc<Self>, slot: &mut Slot) -> Result<(), SlotError> {
+        match self.choose(slot, None).await? {
+            Verdict::Stay => Ok(()),
+            verdict => self.store_verdict(slot, verdict, None, Vec::new(), Vec::new()).await,
+        }
     }
 
     /// One transaction: what was learnt, and where it leads.
