@@ -15,6 +15,7 @@ mod custody;
 mod departure;
 mod dial;
 mod echo;
+mod farewell;
 #[cfg(feature = "testing")]
 pub mod foreign;
 mod groups;
@@ -120,6 +121,7 @@ pub struct Network {
     echoes: echo::Echoes,
     waits: commit::Waits,
     branches: branches::Shown,
+    farewells: farewell::Farewells,
     pulls: branches::Shown,
     ways: astray::Ways,
     strikes: misbehaviour::Strikes,
@@ -168,6 +170,7 @@ impl Network {
             tips: tip::Tips::default(),
             waits: commit::Waits::default(),
             branches: branches::Shown::default(),
+            farewells: farewell::Farewells::default(),
             pulls: branches::Shown::default(),
             ways: astray::Ways::default(),
             repairs: repair::Repairs::default(),

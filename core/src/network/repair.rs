@@ -197,19 +197,22 @@ impl Network {
         let members = slot.members(&self.vault).await?;
         let Some(peer) = members.get(&due.device).and_then(|row| self.peer_of(row)) else { return Ok(false) };
         let epoch = slot.head(&self.vault).await?.facts().epoch;
-        let joined_epoch = members.current(&due.device).map(|row| row.joined_epoch);
-        if joined_epoch.is_some_and(|joined| due.position.epoch < joined) {
+        let Some(joined_epoch) = members.current(&due.device).map(|row| row.joined_epoch) else {
+            // It does not know, or did not when it sent what it is known by.
+            self.say_farewell(due.gid, peer, due.device);
+            return Ok(false);
+        };
+        if due.position.epoch < joined_epoch {
             // Said in a membership before this one: of the time between it cannot open a commit.
             return Ok(false);
         }
         if let Some(common) = self.last_in_common(&mut slot, due).await? {
             // Events are sealed on the head: first the way there.
-            let any = self.push_commits(&mut slot, &peer, due, (common, epoch)).await?;
+            let any = self.push_commits(&peer, due, (common, epoch)).await?;
             drop(slot);
             self.tell_supports(due.gid, &peer, Telling::default()).await?;
             return Ok(any);
         }
-        let Some(joined_epoch) = joined_epoch else { return Ok(false) };
         if !self.echoes.is_confirmed(due.gid) {
             // Looked at again when this device may seal.
             self.need_echo(due.gid, vec![peer]);
@@ -249,17 +252,13 @@ impl Network {
 
     async fn push_commits(
         &self,
-        slot: &mut Slot,
         peer: &PeerId,
         due: &Due,
         (common, epoch): (u64, u64),
     ) -> Result<bool, SlotError> {
-        let members = slot.members(&self.vault).await?;
-        // A removed device is shown its removal, and nothing after.
-        let up_to = members.get(&due.device).and_then(|row| row.left_epoch).unwrap_or(epoch);
         let frames = {
             let mut reader = self.vault.read().await?;
-            commit::commit_frames(reader.conn(), due.gid, (common, up_to), MAX_COMMITS).await?
+            commit::commit_frames(reader.conn(), due.gid, (common, epoch), MAX_COMMITS).await?
         };
         let any = !frames.is_empty();
         for bytes in frames {
