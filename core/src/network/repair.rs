@@ -53,12 +53,15 @@ struct Device {
     helped: bool,
     /// When its own author's events, and others', may be repeated.
     due: Option<(Instant, Instant)>,
+    /// It is fetching frames from here: before that nothing of one's own, and nothing of others', is repeated,
+    /// whatever its last Tip shows to be missing.
+    fetching: Option<(Instant, Instant)>,
 }
 
 impl Default for Device {
     fn default() -> Self {
         // A newcomer may have been connected before anyone here knew it for a member.
-        Self { counter: 0, position: None, fresh: true, helped: false, due: None }
+        Self { counter: 0, position: None, fresh: true, helped: false, due: None, fetching: None }
     }
 }
 
@@ -113,12 +116,24 @@ impl Repairs {
                 device.due = Some((now, now + hold));
             } else if (device.helped && moved) || position.pull {
                 device.helped = false;
+                if position.pull {
+                    device.fetching = None;
+                }
                 device.due = Some((now, now));
             } else if device.due.is_none() {
                 device.due = Some((now + SETTLE, now + hold));
             }
             Some(moved)
         })
+    }
+
+    /// A device compares its frames with ours, or fetches some: what its Tip does not cover yet comes to it so.
+    pub(super) fn serves(&self, gid: GroupId, device: DeviceId, fetched: bool) {
+        let now = Instant::now();
+        self.with(gid, device, |device| {
+            let before = device.fetching.map_or(now, |(own, _)| own);
+            device.fetching = Some((if fetched { now + HOLD } else { before }, now + HOLD));
+        });
     }
 
     /// A device showed by an old frame that it is at this epoch.
@@ -154,7 +169,11 @@ impl Repairs {
         let mut ready = Vec::new();
         let mut next: Option<Instant> = None;
         for ((gid, id), device) in devices.iter_mut() {
-            let Some((own, all)) = device.due else { continue };
+            let held = |(own, all): (Instant, Instant)| {
+                let (first, later) = device.fetching.unwrap_or((own, all));
+                (own.max(first), all.max(later))
+            };
+            let Some((own, all)) = device.due.map(held) else { continue };
             if own <= now
                 && let Some(position) = &device.position
             {
@@ -163,7 +182,7 @@ impl Repairs {
                 // One's own were looked at; others' still have their time.
                 device.due = (!all_logs).then_some((all, all));
             }
-            if let Some((own, _)) = device.due {
+            if let Some((own, _)) = device.due.map(held) {
                 next = Some(next.map_or(own, |next| next.min(own)));
             }
         }
@@ -375,6 +394,23 @@ mod tests {
         // From then on what was pushed is given time to arrive.
         repairs.heard(GID, DEVICE, 2, &at(2));
         assert!(repairs.take_due(Instant::now()).0.is_empty());
+    }
+
+    #[test]
+    fn who_fetches_frames_is_not_sent_their_events_as_well_unless_it_asks() {
+        let repairs = Repairs::default();
+        let due = || repairs.take_due(Instant::now()).0.len();
+        repairs.serves(GID, DEVICE, true);
+        // Told before it had them.
+        repairs.heard(GID, DEVICE, 1, &at(1));
+        assert_eq!(due(), 0);
+        assert!(repairs.take_due(Instant::now()).1.is_some_and(|next| next > Instant::now()));
+        repairs.heard(GID, DEVICE, 2, &Position { pull: true, ..at(1) });
+        assert_eq!(due(), 1);
+        // When no more is fetched, what is missing then is sent.
+        repairs.serves(GID, DEVICE, true);
+        repairs.heard(GID, DEVICE, 3, &at(1));
+        assert_eq!(repairs.take_due(Instant::now() + 3 * HOLD).0.len(), 1);
     }
 
     #[test]
