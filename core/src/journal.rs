@@ -4,6 +4,7 @@
 
 mod append;
 mod apply;
+mod authorship;
 mod project;
 #[cfg(test)]
 mod tests;

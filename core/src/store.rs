@@ -29,6 +29,7 @@ pub mod rejoin;
 pub mod request;
 pub mod restored;
 pub mod role_change;
+pub mod roster;
 pub mod server;
 pub mod skeleton;
 pub mod space;

@@ -6,10 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::future::join_all;
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    fork::gone,
-    partition::{everyone_reads_everyone, one_group},
-};
+use super::partition::{everyone_reads_everyone, one_group};
 use crate::harness::{
     Cluster, Person, Place,
     chaos::Chaos,
@@ -122,7 +119,13 @@ async fn lets_go(owner: &Person, member: &Person, place: &Place) {
 }
 
 async fn sees_gone(person: &Person, leaver: &Person, place: &Place) {
-    gone(person, place, leaver).await;
+    let what = format!("{} to see {} gone", person.name(), leaver.name());
+    within(PATIENCE, &what, async || {
+        let world = look(person, &place.space).await.map_err(|status| status.to_string())?;
+        let there = world.roster.iter().any(|(account, ..)| account == leaver.account());
+        when(!there, format!("{:?}", world.roster))
+    })
+    .await;
 }
 
 /// The exporter secret's check value, as soon as the server answers.

@@ -43,4 +43,12 @@ impl Dag {
         }
         Some(state.sid)
     }
+
+    /// Whether members of a state follow others that are not known here, so that their votes count nowhere yet.
+    pub fn is_told_of_more(&self, state: &StateId) -> bool {
+        let roster = self.node(state).map(|node| &node.roster);
+        let latest = roster.into_iter().flat_map(|roster| roster.devices());
+        let mut latest = latest.filter_map(|device| self.supports().latest(device));
+        latest.any(|sid| self.node(sid).is_none())
+    }
 }

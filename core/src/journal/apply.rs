@@ -3,6 +3,7 @@
 use super::{
     Effects, Reading,
     append::{advance, event_row, new_log},
+    authorship::{Authorship, authorship},
     project::project,
 };
 use crate::{
@@ -10,10 +11,8 @@ use crate::{
     id::{DeviceId, EventId, LogId, StateId},
     store::{
         StoreError, WriteTx,
-        event::{self, EventRow, EventStatus},
-        logbook::{self, Head, LogBook, LogRow},
-        mls,
-        space::MemberRow,
+        event::{self, EventRow, EventStatus, Parked},
+        logbook::{Head, LogBook, LogRow},
     },
 };
 
@@ -21,6 +20,11 @@ use crate::{
 const MAX_LOGS_OF_DEVICE: i64 = 256;
 /// Events of one group that may wait for others at a time.
 const MAX_PARKED: i64 = 10_000;
+/// So long an event waits for the state that shows its author to be a member. Then its place alone is kept: what
+/// members wrote after it is not to wait for someone whom only a lost branch let in.
+const MAX_UNEXPLAINED_MS: i64 = 60_000;
+/// Logs of devices that never were members here: of those whom only lost branches let in.
+const MAX_LOGS_OF_STRANGERS: i64 = 256;
 /// A place whose time nobody here can check may lie at most this far ahead of everything known.
 const MAX_LEAP: u64 = 1 << 20;
 
@@ -29,7 +33,7 @@ const MAX_LEAP: u64 = 1 << 20;
 pub enum Applied {
     /// In its place and projected.
     Processed(Effects),
-    /// Kept until what it refers to is here.
+    /// Kept until what it refers to is here, and what shows its author to be a member.
     Parked,
     /// Held already, or older than this device's knowledge.
     Duplicate,
@@ -40,7 +44,7 @@ pub enum Applied {
 /// Why an event is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// Its author is and was no member when it was written.
+    /// Its author was no member when it was written.
     UnknownAuthor,
     /// The log belongs to someone else, or has another event in this place.
     Equivocation,
@@ -84,28 +88,27 @@ pub async fn apply(
     signed: &SignedEvent,
     via_epoch: Option<u64>,
 ) -> Result<Applied, StoreError> {
-    let Some(author) = reading.members.get(&signed.event.author) else {
-        return Ok(Applied::Rejected(Rejection::UnknownAuthor));
-    };
-    if !could_write(tx, reading, author, signed, via_epoch).await? {
-        return Ok(Applied::Rejected(Rejection::UnknownAuthor));
-    }
     let row = event_row(signed, via_epoch, reading.now);
-    match place(tx, book, signed).await? {
-        Place::Now(at) => {
+    match (place(tx, book, signed).await?, authorship(tx, reading, signed, via_epoch).await?) {
+        (Place::Now(at), Authorship::Member) => {
             book.take(tx.conn(), row).await?;
             advance(book, at, signed);
             Ok(Applied::Processed(project(tx, book, reading, signed, None).await?))
         }
-        Place::Later => {
+        (Place::Now(at), Authorship::Foreign) => {
+            keep_place(tx, book, reading, at, signed).await?;
+            Ok(Applied::Rejected(Rejection::UnknownAuthor))
+        }
+        (Place::Later, Authorship::Foreign) => Ok(Applied::Rejected(Rejection::UnknownAuthor)),
+        (Place::Later, _) | (Place::Now(_), Authorship::Unknown) => {
             if event::count_parked(tx.conn(), book.gid()).await? >= MAX_PARKED {
                 return Ok(Applied::Rejected(Rejection::Flood));
             }
             let new = book.park(tx.conn(), &row).await?;
             Ok(if new { Applied::Parked } else { Applied::Duplicate })
         }
-        Place::Past => Ok(Applied::Duplicate),
-        Place::Wrong(rejection) => {
+        (Place::Past, _) => Ok(Applied::Duplicate),
+        (Place::Wrong(rejection), _) => {
             note_broken(tx, book, signed, rejection).await?;
             Ok(Applied::Rejected(rejection))
         }
@@ -160,6 +163,18 @@ pub async fn apply_withheld(
     if !in_order {
         return Ok(false);
     }
+    withhold(tx, book, at, withheld, reading.now).await?;
+    Ok(true)
+}
+
+/// The place of an event without its content: what refers to it and what comes after it can go on.
+async fn withhold(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    at: LogRow,
+    withheld: &Withheld,
+    now: i64,
+) -> Result<(), StoreError> {
     let row = EventRow {
         id: withheld.id,
         log: withheld.log,
@@ -170,7 +185,7 @@ pub async fn apply_withheld(
         signed: None,
         seen_sid: StateId([0; 32]),
         via_epoch: None,
-        received_at: reading.now,
+        received_at: now,
     };
     event::insert(tx.conn(), book.gid(), &row, EventStatus::Withheld).await?;
     let head = Head { seq: withheld.seq, id: withheld.id, lamport: withheld.lamport };
@@ -179,7 +194,24 @@ pub async fn apply_withheld(
         LogRow { contiguous: withheld.seq, hash_there: withheld.id, lamport_there: withheld.lamport, ..at },
     );
     book.advance_heads(withheld.log, head, std::iter::empty());
-    Ok(true)
+    Ok(())
+}
+
+/// Keeps the place of an event whose content does not count here, in its log and for those who refer to it.
+async fn keep_place(
+    tx: &mut WriteTx<'_>,
+    book: &mut LogBook,
+    reading: &Reading<'_>,
+    at: LogRow,
+    signed: &SignedEvent,
+) -> Result<(), StoreError> {
+    let SignedEvent { id, event, .. } = signed;
+    let is_stranger = reading.members.get(&event.author).is_none();
+    if is_stranger && event::logs_of_strangers(tx.conn(), book.gid()).await? >= MAX_LOGS_OF_STRANGERS {
+        return Ok(());
+    }
+    let (log, seq, lamport, author) = (event.log, event.seq, event.lamport, event.author);
+    withhold(tx, book, at, &Withheld { log, seq, id: *id, lamport, author }, reading.now).await
 }
 
 /// Content is withheld only from before this account came: of authors who were there first, and only
@@ -215,15 +247,22 @@ pub async fn drain_parked(
         return Ok(effects);
     }
     // In (lamport, log, seq) order what an event refers to comes before it: one pass is enough.
-    for (encoded, received_at) in event::parked(tx.conn(), book.gid()).await? {
-        let signed = SignedEvent::decode_stored(&encoded).map_err(|_| StoreError::Corrupt)?;
+    for Parked { signed, via_epoch, received_at } in event::parked(tx.conn(), book.gid()).await? {
+        let signed = SignedEvent::decode_stored(&signed).map_err(|_| StoreError::Corrupt)?;
         match place(tx, book, &signed).await? {
-            Place::Now(at) => {
-                event::unpark(tx.conn(), signed.id).await?;
-                advance(book, at, &signed);
-                let reading = Reading { now: received_at, ..*reading };
-                effects.merge(project(tx, book, &reading, &signed, None).await?);
-            }
+            Place::Now(at) => match authorship(tx, reading, &signed, via_epoch).await? {
+                Authorship::Member => {
+                    event::unpark(tx.conn(), signed.id).await?;
+                    advance(book, at, &signed);
+                    let reading = Reading { now: received_at, ..*reading };
+                    effects.merge(project(tx, book, &reading, &signed, None).await?);
+                }
+                Authorship::Unknown if reading.now - received_at < MAX_UNEXPLAINED_MS => {}
+                Authorship::Unknown | Authorship::Foreign => {
+                    event::drop_parked(tx.conn(), signed.id).await?;
+                    keep_place(tx, book, reading, at, &signed).await?;
+                }
+            },
             Place::Later => {}
             Place::Past => event::drop_parked(tx.conn(), signed.id).await?,
             Place::Wrong(rejection) => {
@@ -235,34 +274,11 @@ pub async fn drain_parked(
     Ok(effects)
 }
 
-/// Whether a member, or someone who was one when this was written, may be its author.
-async fn could_write(
-    tx: &mut WriteTx<'_>,
-    reading: &Reading<'_>,
-    author: &MemberRow,
-    signed: &SignedEvent,
-    via_epoch: Option<u64>,
-) -> Result<bool, StoreError> {
-    let Some(left) = author.left_epoch else { return Ok(true) };
-    if let Some(via) = via_epoch {
-        return Ok(via < left);
-    }
-    let event = &signed.event;
-    if let Some(seen) = mls::epoch_of(tx.conn(), event.gid, event.seen_sid).await? {
-        return Ok(seen < left);
-    }
-    // Every state since one's own coming is known, if only as a skeleton: this one can only be older,
-    // and then its author was there before. Messages of those who left before are not for us.
-    let Some(me) = reading.members.of(&reading.me) else { return Ok(false) };
-    let was_there_before = author.joined_epoch < me.joined_epoch;
-    Ok(was_there_before && (left > me.joined_epoch || event.body.is_state()))
-}
-
 async fn place(tx: &mut WriteTx<'_>, book: &mut LogBook, signed: &SignedEvent) -> Result<Place, StoreError> {
     let event = &signed.event;
     let at = match book.log(tx.conn(), event.log).await? {
         Some(at) => at,
-        None if logbook::logs_of_device(tx.conn(), book.gid(), event.author).await? >= MAX_LOGS_OF_DEVICE => {
+        None if event::logs_of_device(tx.conn(), book.gid(), event.author).await? >= MAX_LOGS_OF_DEVICE => {
             return Ok(Place::Wrong(Rejection::Flood));
         }
         None => new_log(event.author),

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     certificate::Certificate,
     clock::random,
-    dag::{Class, Held, Node},
+    dag::{Class, Held, Node, Roster},
     event::{Body, ChangeKind, SignedEvent},
     group::{authorize::Standing, policy::Policy, state::StateFacts},
     id::{ChannelId, CommitId, GroupId, LogId, StateId},
@@ -117,20 +117,24 @@ impl Device {
     }
 
     async fn take_together(&self, events: &[&SignedEvent]) -> Vec<Applied> {
+        self.take_at(60, events).await
+    }
+
+    async fn take_at(&self, now: i64, events: &[&SignedEvent]) -> Vec<Applied> {
         let events: Vec<SignedEvent> = events.iter().map(|signed| (*signed).clone()).collect();
         let me = self.authors[self.me].certificate.account;
         self.vault
             .write(move |tx| {
                 Box::pin(async move {
                     let members = Members::new(space::member_rows(tx.conn(), GID).await?);
-                    let reading = Reading { me, members: &members, loopback: true, now: 60 };
+                    let reading = Reading { me, members: &members, loopback: true, now };
                     let mut book = LogBook::open(tx.conn(), GID).await?;
                     let mut applied = Vec::new();
                     for signed in &events {
                         applied.push(apply(tx, &mut book, &reading, signed, None).await?);
                     }
                     drain_parked(tx, &mut book, &reading).await?;
-                    book.close(tx, 60).await?;
+                    book.close(tx, now).await?;
                     Ok::<_, StoreError>(applied)
                 })
             })
@@ -175,6 +179,12 @@ impl Device {
     }
 
     async fn knows_child(&self, sid: StateId, parent: Option<StateId>, epoch: u64) {
+        self.knows_with(sid, parent, epoch, &[0, 1, 2]).await;
+    }
+
+    async fn knows_with(&self, sid: StateId, parent: Option<StateId>, epoch: u64, members: &[usize]) {
+        let roster = members.iter().map(|member| &self.authors[*member].certificate);
+        let roster: Roster = roster.map(|certificate| (certificate.account, certificate.device)).collect();
         let owner = self.authors[0].certificate.account;
         let facts = StateFacts {
             gid: GID,
@@ -195,7 +205,7 @@ impl Device {
                         commit: CommitId([0; 32]),
                         committer: DeviceId([0; 32]),
                         class: Class::Change,
-                        roster: Arc::default(),
+                        roster: Arc::new(roster),
                         held: Held::Live,
                     };
                     branch::insert_child(tx.conn(), GID, &node, Some(&facts), 1).await?;
@@ -372,7 +382,11 @@ async fn a_stranger_writes_nothing() {
         event.author = stranger.certificate.device;
         event.log = stranger.log;
     });
-    assert_eq!(bob.take(&intruding).await, Applied::Rejected(Rejection::UnknownAuthor));
+    assert_eq!(bob.take(&intruding).await, Applied::Parked, "a lost branch may have let it in");
+    let later = bob.take_at(60 + 60_000, &[&hello]).await;
+    assert!(matches!(later[..], [Applied::Processed(_)]));
+    assert_eq!(bob.texts().await, ["hello"]);
+    assert_eq!(bob.take(&intruding).await, Applied::Duplicate, "its place is all that was kept");
 }
 
 #[tokio::test]
@@ -492,14 +506,38 @@ async fn a_former_member_still_wrote_what_it_wrote_before() {
 }
 
 #[tokio::test]
-async fn what_a_former_member_writes_from_nowhere_is_refused() {
+async fn what_a_former_member_writes_from_nowhere_is_not_shown_and_keeps_nobody_waiting() {
+    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let late = bob.say("I was never gone").await;
+    carol.take(&late).await;
+    let answer = carol.say("yes, you were").await;
+    alice.end(1, 5).await;
+    // Alice was there all the time: a state she has never heard of is of a branch that lost, or none.
+    assert_eq!(alice.take_together(&[&late, &answer]).await, [Applied::Parked, Applied::Parked]);
+    assert_eq!(alice.take_at(60 + 59_000, &[&late]).await, [Applied::Duplicate]);
+    assert!(alice.texts().await.is_empty());
+    alice.take_at(60 + 60_000, &[]).await;
+    assert_eq!(alice.texts().await, ["yes, you were"]);
+}
+
+#[tokio::test]
+async fn what_a_former_member_writes_after_its_end_is_refused() {
     let (alice, bob) = (Device::new(0).await, Device::new(1).await);
     let late = bob.say("I was never gone").await;
     alice.end(1, 5).await;
-    // Alice was there all the time: a state she has never heard of is none.
+    alice.knows_with(HEAD, None, 5, &[0, 2]).await;
     assert_eq!(alice.take(&late).await, Applied::Rejected(Rejection::UnknownAuthor));
-    alice.knows(HEAD, 5).await;
-    assert_eq!(alice.take(&late).await, Applied::Rejected(Rejection::UnknownAuthor), "after its end");
+    assert!(alice.texts().await.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_came_twice_wrote_what_it_wrote_each_time() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let text = bob.say("between two removals").await;
+    // As it looks after the head was on a branch where Bob had gone long before.
+    alice.end(1, 2).await;
+    alice.knows_with(HEAD, None, 20, &[0, 1, 2]).await;
+    assert!(matches!(alice.take(&text).await, Applied::Processed(_)));
 }
 
 #[tokio::test]
@@ -514,17 +552,13 @@ async fn what_a_former_member_wrote_in_a_pruned_state_is_taken() {
 
 #[tokio::test]
 async fn of_those_who_left_before_only_state_is_taken() {
-    let (alice, bob, carol) = (Device::new(0).await, Device::new(1).await, Device::new(2).await);
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
     let name = alice.write(Body::Profile { display_name: "Al".into() }).await;
-    let text = carol.say("not for Bob").await;
-    for former in [0, 2] {
-        // Bob came in epoch 3.
-        bob.end(former, 3).await;
-    }
+    // Bob came in epoch 3.
+    bob.end(0, 3).await;
     assert!(matches!(bob.take(&name).await, Applied::Processed(_)));
     let old = alice.say("not for Bob either").await;
     assert_eq!(bob.take(&old).await, Applied::Rejected(Rejection::UnknownAuthor));
-    assert_eq!(bob.take(&text).await, Applied::Rejected(Rejection::UnknownAuthor));
 }
 
 #[tokio::test]

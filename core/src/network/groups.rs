@@ -6,11 +6,13 @@ use std::{
     collections::HashMap,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use lru::LruCache;
 use tokio::sync::OwnedMutexGuard;
 
+use super::head::MAX_WAIT_FOR_MORE;
 use crate::{
     dag::{Dag, Equivocation, Support},
     group::{error::GroupError, state::GroupState},
@@ -103,11 +105,20 @@ pub struct Slot {
     states: LruCache<StateId, GroupState>,
     members: Option<Arc<Members>>,
     dag: Option<Dag>,
+    /// Since when the head stays although another branch would be chosen.
+    waits_since: Option<Instant>,
 }
 
 impl Slot {
     fn new(gid: GroupId) -> Self {
-        Self { gid, head: None, states: LruCache::new(LOADED_STATES), members: None, dag: None }
+        Self {
+            gid,
+            head: None,
+            states: LruCache::new(LOADED_STATES),
+            members: None,
+            dag: None,
+            waits_since: None,
+        }
     }
 
     /// The group.
@@ -204,9 +215,23 @@ impl Slot {
         self.states.put(state.facts().sid, state);
     }
 
+    /// Whether the head is to stay a little longer where it is, `there_is_more` being on the way.
+    pub(super) fn waits_for_more(&mut self, there_is_more: bool) -> bool {
+        if !there_is_more {
+            self.waits_since = None;
+            return false;
+        }
+        self.waits_since.get_or_insert_with(Instant::now).elapsed() < MAX_WAIT_FOR_MORE
+    }
+
     /// The head is this state now.
     pub(super) fn stand_on(&mut self, head: StateId) {
         self.head = Some(head);
+        self.members = None;
+    }
+
+    /// Someone who was not known is being stored.
+    pub(super) fn meet(&mut self) {
         self.members = None;
     }
 

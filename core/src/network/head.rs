@@ -4,13 +4,16 @@
 mod moving;
 mod returning;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
 
 use self::moving::{Move, since};
 pub(super) use self::returning::Return;
 
 use super::{Network, Slot, SlotError, admit::Letter, adopt::end_membership, health, misbehaviour::Offence};
 use crate::{
+    certificate::Certificate,
     clock::now_ms,
     dag::{Head, Heard, Inserted, Node, Route, SignedSkeleton, Support, window},
     group::{
@@ -19,14 +22,19 @@ use crate::{
         state::{GroupState, StateFacts},
     },
     id::{DeviceId, FrameId, GroupId, StateId},
+    journal::Members,
     reconcile::place_of_commit,
     router::PeerId,
     store::{
         StoreError, WriteTx, branch, commit, frame, frame_set,
         mls::{self, GroupStanding, TaggedState},
-        skeleton,
+        skeleton, space,
     },
 };
+
+/// A branch is not left for so long after votes came for states that are not known yet: they tell where the
+/// group is, and their commits are on the way.
+pub(super) const MAX_WAIT_FOR_MORE: Duration = Duration::from_secs(2);
 
 /// A state that a checked commit leads to, ready to be stored.
 pub(super) struct Learnt {
@@ -43,6 +51,13 @@ pub(super) struct Learnt {
 }
 
 impl Learnt {
+    /// Who is in the state and never was a member here.
+    fn newcomers(&self, members: &Members) -> Vec<Certificate> {
+        let roster = self.secrets.iter().flat_map(|(facts, _)| &facts.standing.roster);
+        let certificates = roster.map(|leaf| &leaf.certificate);
+        certificates.filter(|certificate| members.get(&certificate.device).is_none()).cloned().collect()
+    }
+
     async fn store(&self, tx: &mut WriteTx<'_>, gid: GroupId, now: i64) -> Result<(), StoreError> {
         let (conn, sid) = (tx.conn(), self.node.sid);
         if let Some((facts, rows)) = &self.secrets {
@@ -159,10 +174,17 @@ impl Network {
                 _ => Verdict::Stay,
             });
         }
+        let route = dag.route(&from, &to);
+        let is_told_more = !route.abandoned.is_empty() && dag.is_told_of_more(&from);
+        let waits = slot.waits_for_more(is_told_more);
         if to == from {
             return Ok(Verdict::Stay);
         }
-        let route = dag.route(&from, &to);
+        if waits {
+            self.spawn("choice", Arc::clone(self).choose_again(slot.gid()));
+            return Ok(Verdict::Stay);
+        }
+        let dag = slot.dag(&self.vault, own).await?;
         let roster =
             |sid: Option<&StateId>| sid.and_then(|sid| dag.node(sid)).map(|node| Arc::clone(&node.roster));
         let before = roster(Some(&from)).unwrap_or_default();
@@ -186,6 +208,25 @@ impl Network {
         })))
     }
 
+    /// What was waited for did not come.
+    fn choose_again(self: Arc<Self>, gid: GroupId) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            tokio::time::sleep(MAX_WAIT_FOR_MORE).await;
+            let mut slot = self.groups.lock(gid).await;
+            if let Err(error) = self.choose_and_store(&mut slot).await {
+                slot.forget();
+                tracing::warn!(%error, "a head could not be chosen");
+            }
+        })
+    }
+
+    async fn choose_and_store(self: &Arc<Self>, slot: &mut Slot) -> Result<(), SlotError> {
+        match self.choose(slot, None).await? {
+            Verdict::Stay => Ok(()),
+            verdict => self.store_verdict(slot, verdict, None, Vec::new(), Vec::new()).await,
+        }
+    }
+
     /// One transaction: what was learnt, and where it leads.
     async fn store_verdict(
         self: &Arc<Self>,
@@ -197,12 +238,21 @@ impl Network {
     ) -> Result<(), SlotError> {
         let (gid, me, now) = (slot.gid(), self.keys.account(), now_ms());
         let proofs = slot.proofs_against(&heard);
+        let members = slot.members(&self.vault).await?;
+        let newcomers = learnt.as_ref().map(|learnt| learnt.newcomers(&members)).unwrap_or_default();
+        if !newcomers.is_empty() {
+            slot.meet();
+        }
         let verdict = self
             .vault
             .write(move |tx| {
                 Box::pin(async move {
                     if let Some(learnt) = &learnt {
                         learnt.store(tx, gid, now).await?;
+                        for certificate in &newcomers {
+                            space::note_elsewhere(tx.conn(), gid, certificate, learnt.node.epoch, now)
+                                .await?;
+                        }
                     }
                     for support in &heard {
                         branch::hear(tx.conn(), gid, support).await?;

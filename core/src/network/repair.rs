@@ -1,39 +1,26 @@
 //! Repairs: whoever a Tip shows to be behind gets the commits and events it lacks, from anyone who has them.
 
+mod carry;
+
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use prost::Message as _;
-use spacepanda_proto::peer::v1::{
-    ApplicationPlaintext, CarriedEvent, Carry, WithheldEvent, application_plaintext, carried_event,
-};
 use tokio::sync::Notify;
 
 use super::{Network, Slot, SlotError, branches::Telling, link::Outgoing, tip::Position};
 use crate::{
-    delivery::{self, Access, LogGap},
-    event::is_state_kind,
-    id::{DeviceId, GroupId, LogId, StateId},
+    id::{DeviceId, GroupId, StateId},
     router::PeerId,
-    store::{
-        StoreError, commit,
-        event::{self, EventRow},
-        logbook, mls,
-        space::MemberRow,
-    },
+    store::{commit, space::MemberRow},
 };
 
 /// A gap that has just been pushed about is left this long before its author repeats it.
 const SETTLE: Duration = Duration::from_millis(800);
 /// Someone else's events wait longer, plus up to as much again: their author goes first.
 const HOLD: Duration = Duration::from_millis(1_500);
-/// Events carried before the next Tip is awaited.
-const MAX_EVENTS: u32 = 512;
-/// Event bytes of one carrying frame.
-const MAX_FRAME_BYTES: usize = 56 * 1024;
 /// Commits pushed before the next Tip is awaited.
 const MAX_COMMITS: u32 = 64;
 
@@ -237,7 +224,7 @@ impl Network {
             self.need_echo(due.gid, vec![peer]);
             return Ok(false);
         }
-        let carried = self.lacking(due, joined_epoch).await?;
+        let carried = self.lacking(&mut slot, due, joined_epoch).await?;
         if carried.is_empty() {
             return Ok(false);
         }
@@ -285,92 +272,12 @@ impl Network {
         }
         Ok(any)
     }
-
-    /// The events a device lacks, oldest first, as it may have them.
-    async fn lacking(&self, due: &Due, joined_epoch: u64) -> Result<Vec<CarriedEvent>, StoreError> {
-        let mut reader = self.vault.read().await?;
-        let conn = reader.conn();
-        let own = self.keys.device_id();
-        let held: Vec<(LogId, u64, u64)> = logbook::logs(conn, due.gid)
-            .await?
-            .into_iter()
-            // A device lacks events of its own where its data was put back as it once was.
-            .filter(|(_, row)| due.all_logs || row.device == own)
-            .map(|(log, row)| (log, row.floor, row.contiguous))
-            .collect();
-        let mut rows: Vec<EventRow> = Vec::new();
-        for LogGap { log, after, up_to } in delivery::gaps(&held, &due.position.logs) {
-            let more = event::range(conn, due.gid, log, (after, up_to), MAX_EVENTS).await?;
-            // What is still queued goes out as it was meant to, not as a repeat.
-            rows.extend(more.into_iter().take_while(|row| row.author != own || row.via_epoch.is_some()));
-        }
-        rows.sort_by_key(|row| (row.lamport, row.log, row.seq));
-        rows.truncate(MAX_EVENTS as usize);
-        let mut epochs: HashMap<StateId, Option<u64>> = HashMap::new();
-        let mut held_back: HashSet<LogId> = HashSet::new();
-        let mut carried = Vec::with_capacity(rows.len());
-        for row in rows {
-            let seen = match epochs.entry(row.seen_sid) {
-                Entry::Occupied(known) => *known.get(),
-                Entry::Vacant(new) => *new.insert(mls::epoch_of(conn, due.gid, row.seen_sid).await?),
-            };
-            match delivery::access(is_state_kind(row.kind), row.via_epoch, seen, joined_epoch) {
-                // Someone else can tell; a log goes out without holes or not at all.
-                Access::Unknown => {
-                    held_back.insert(row.log);
-                }
-                _ if held_back.contains(&row.log) => {}
-                Access::Entitled => carried.extend(whole(row)),
-                Access::Withheld => carried.push(withheld(row)),
-            }
-        }
-        Ok(carried)
-    }
-
-    async fn carry(
-        &self,
-        slot: &mut Slot,
-        peer: &PeerId,
-        carried: Vec<CarriedEvent>,
-    ) -> Result<(), SlotError> {
-        let gid = slot.gid();
-        for events in delivery::chunks(carried, MAX_FRAME_BYTES, |event| event.encoded_len() + 4) {
-            let count = events.len() as u64;
-            let kind = Some(application_plaintext::Kind::Carry(Carry { events }));
-            let plaintext = ApplicationPlaintext { kind }.encode_to_vec();
-            let state = slot.head(&self.vault).await?;
-            let sealed = state.seal_application(&self.keys.identity, &plaintext)?;
-            let (sid, changes) = (state.facts().sid, state.take_changes()?);
-            self.vault
-                .write(move |tx| {
-                    Box::pin(async move { mls::store_rows(tx.conn(), gid, sid, &changes).await })
-                })
-                .await?;
-            self.links.push(peer, Outgoing::untracked(sealed.bytes));
-            self.metrics.events_carried.inc_by(count);
-        }
-        Ok(())
-    }
-}
-
-fn whole(row: EventRow) -> Option<CarriedEvent> {
-    Some(CarriedEvent { kind: Some(carried_event::Kind::Event(row.signed?)) })
-}
-
-fn withheld(row: EventRow) -> CarriedEvent {
-    let withheld = WithheldEvent {
-        log: row.log.0.to_vec(),
-        seq: row.seq,
-        event_id: row.id.0.to_vec(),
-        lamport: row.lamport,
-        author: row.author.0.to_vec(),
-    };
-    CarriedEvent { kind: Some(carried_event::Kind::Withheld(withheld)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::LogId;
 
     const GID: GroupId = GroupId([1; 16]);
     const DEVICE: DeviceId = DeviceId([2; 32]);

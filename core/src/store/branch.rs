@@ -4,11 +4,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use sqlx::SqliteConnection;
 
-use super::StoreError;
+use super::{
+    StoreError,
+    roster::{roster_bytes, roster_from},
+};
 use crate::{
     dag::{Class, Dag, Equivocation, Held, Node, Roster, Support},
     group::state::StateFacts,
-    id::{AccountId, CommitId, DeviceId, EventId, GroupId, StateId},
+    id::{CommitId, DeviceId, EventId, GroupId, StateId},
 };
 
 /// One root a membership: whoever comes back by a Welcome begins anew.
@@ -224,24 +227,6 @@ async fn insert(conn: &mut SqliteConnection, row: &Inserted<'_>, now: i64) -> Re
     Ok(())
 }
 
-fn roster_bytes(roster: &Roster) -> Vec<u8> {
-    roster.members().flat_map(|(account, device)| [account.0, device.0].concat()).collect()
-}
-
-fn roster_from(bytes: &[u8]) -> Result<Roster, StoreError> {
-    let (members, rest) = bytes.as_chunks::<64>();
-    if !rest.is_empty() {
-        return Err(StoreError::Corrupt);
-    }
-    members
-        .iter()
-        .map(|member| {
-            let (account, device) = member.split_at(32);
-            Ok((AccountId::try_from(account)?, DeviceId::try_from(device)?))
-        })
-        .collect()
-}
-
 /// Stores a device's newest Support.
 ///
 /// # Errors
@@ -397,7 +382,7 @@ mod tests {
     use crate::{
         clock::random,
         dag::Head,
-        id::LogId,
+        id::{AccountId, LogId},
         keys::VaultKey,
         metrics::Metrics,
         store::{Vault, mls},

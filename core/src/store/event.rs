@@ -98,17 +98,34 @@ pub async fn drop_parked(conn: &mut SqliteConnection, id: EventId) -> Result<(),
     Ok(())
 }
 
-/// Parked events of a group in (lamport, log, seq) order, with when each came.
+/// An event that waits.
+pub struct Parked {
+    /// The SignedEvent bytes.
+    pub signed: Vec<u8>,
+    /// The epoch that its author sealed it in, when it came from its author.
+    pub via_epoch: Option<u64>,
+    /// When it came, milliseconds.
+    pub received_at: i64,
+}
+
+/// Parked events of a group in (lamport, log, seq) order.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn parked(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
-    Ok(sqlx::query_as(
-        "SELECT signed, received_at FROM event WHERE gid = ? AND status = 'parked' ORDER BY lamport, log, seq",
+pub async fn parked(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<Parked>, StoreError> {
+    let rows: Vec<(Vec<u8>, Option<i64>, i64)> = sqlx::query_as(
+        "SELECT signed, via_epoch, received_at FROM event WHERE gid = ? AND status = 'parked' \
+         ORDER BY lamport, log, seq",
     )
     .bind(gid.as_bytes())
     .fetch_all(conn)
-    .await?)
+    .await?;
+    let parked = |(signed, via_epoch, received_at): (_, Option<i64>, _)| Parked {
+        signed,
+        via_epoch: via_epoch.map(i64::cast_unsigned),
+        received_at,
+    };
+    Ok(rows.into_iter().map(parked).collect())
 }
 
 /// How many events of a group are parked.
@@ -120,6 +137,32 @@ pub async fn count_parked(conn: &mut SqliteConnection, gid: GroupId) -> Result<i
         .bind(gid.as_bytes())
         .fetch_one(conn)
         .await?)
+}
+
+/// How many logs a device writes in a group.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn logs_of_device(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM event_log WHERE gid = ? AND device = ?")
+        .bind(gid.as_bytes())
+        .bind(device.as_bytes())
+        .fetch_one(conn)
+        .await?)
+}
+
+/// How many logs are of devices that never were members here.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn logs_of_strangers(conn: &mut SqliteConnection, gid: GroupId) -> Result<i64, StoreError> {
+    let count = "SELECT COUNT(*) FROM event_log l WHERE l.gid = ? \
+         AND NOT EXISTS (SELECT 1 FROM member m WHERE m.gid = l.gid AND m.device = l.device)";
+    Ok(sqlx::query_scalar(count).bind(gid.as_bytes()).fetch_one(conn).await?)
 }
 
 /// The id and lamport of a processed or withheld event at a place in a log.

@@ -421,22 +421,6 @@ pub async fn written(conn: &mut SqliteConnection, gid: GroupId, log: LogId) -> R
     Ok(read_log(conn, gid, log).await?.map_or(0, |row| row.contiguous))
 }
 
-/// How many logs a device writes in a group.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn logs_of_device(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    device: DeviceId,
-) -> Result<i64, StoreError> {
-    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM event_log WHERE gid = ? AND device = ?")
-        .bind(gid.as_bytes())
-        .bind(device.as_bytes())
-        .fetch_one(conn)
-        .await?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -268,6 +268,33 @@ pub async fn add_member(
     Ok(())
 }
 
+/// A device that is in a state which the head is not at: whose events may come from there.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn note_elsewhere(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    certificate: &Certificate,
+    epoch: u64,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO member (gid, device, account, certificate, role, joined_epoch, joined_at, left_epoch) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6) ON CONFLICT (gid, device) DO NOTHING",
+    )
+    .bind(gid.as_bytes())
+    .bind(certificate.device.as_bytes())
+    .bind(certificate.account.as_bytes())
+    .bind(certificate.encoded())
+    .bind(Role::Member as i64)
+    .bind(epoch.cast_signed())
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// A device that was told to be gone was there all the time.
 ///
 /// # Errors

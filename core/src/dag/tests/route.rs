@@ -34,3 +34,15 @@ fn there_is_no_way_from_nowhere() {
     assert_eq!(story.dag.canonical(&unknown, &story.root), None);
     assert_eq!(story.dag.route(&unknown, &story.root).fork, None);
 }
+
+#[test]
+fn whoever_follows_a_state_that_is_not_known_here_tells_of_more() {
+    let mut story = Story::of(3);
+    let first = story.change(story.root, 0);
+    story.votes(1, first);
+    assert!(!story.dag.is_told_of_more(&first));
+    story.votes(2, super::story::state(99));
+    assert!(story.dag.is_told_of_more(&first));
+    story.votes(2, first);
+    assert!(!story.dag.is_told_of_more(&first), "its latest word counts");
+}

@@ -14,9 +14,20 @@ use crate::{
 /// Events of one application message.
 const MAX_EVENTS: usize = 1_024;
 
+/// Who sealed an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// Its author, for every member of the state.
+    Fresh,
+    /// Its author again, for one who lacked it.
+    Author,
+    /// Someone else who has it.
+    Carrier,
+}
+
 /// One event of an application message.
 pub(super) enum Taken {
-    Event { signed: Box<SignedEvent>, fresh: bool },
+    Event { signed: Box<SignedEvent>, by: By },
     Withheld(Withheld),
 }
 
@@ -38,7 +49,7 @@ pub(super) fn read_events(gid: GroupId, application: &Application) -> Result<Vec
                     if signed.event.author != sender {
                         return Err(Offence::WrongSender);
                     }
-                    Ok(Taken::Event { signed: Box::new(signed), fresh: true })
+                    Ok(Taken::Event { signed: Box::new(signed), by: By::Fresh })
                 })
                 .collect()
         }
@@ -46,7 +57,7 @@ pub(super) fn read_events(gid: GroupId, application: &Application) -> Result<Vec
             if carry.events.len() > MAX_EVENTS {
                 return Err(Offence::Flood);
             }
-            carry.events.iter().map(|event| read_carried(gid, event)).collect()
+            carry.events.iter().map(|event| read_carried(gid, sender, event)).collect()
         }
         // A kind of a newer version: kept out, not punished.
         None => Ok(Vec::new()),
@@ -57,15 +68,17 @@ pub(super) fn read_events(gid: GroupId, application: &Application) -> Result<Vec
 /// state; nothing of one that was carried to someone, or holds nothing readable.
 pub(super) fn sealed_for_all(events: &[Taken]) -> Option<u64> {
     match events.first()? {
-        Taken::Event { signed, fresh: true } => Some(signed.event.lamport),
-        Taken::Event { fresh: false, .. } | Taken::Withheld(_) => None,
+        Taken::Event { signed, by: By::Fresh } => Some(signed.event.lamport),
+        Taken::Event { .. } | Taken::Withheld(_) => None,
     }
 }
 
-fn read_carried(gid: GroupId, carried: &CarriedEvent) -> Result<Taken, Offence> {
+fn read_carried(gid: GroupId, sender: DeviceId, carried: &CarriedEvent) -> Result<Taken, Offence> {
     match carried.kind.as_ref().ok_or(Offence::Malformed)? {
         carried_event::Kind::Event(bytes) => {
-            Ok(Taken::Event { signed: Box::new(read_event(gid, bytes)?), fresh: false })
+            let signed = Box::new(read_event(gid, bytes)?);
+            let by = if signed.event.author == sender { By::Author } else { By::Carrier };
+            Ok(Taken::Event { signed, by })
         }
         carried_event::Kind::Withheld(withheld) => {
             let malformed = |_| Offence::Malformed;

@@ -1,6 +1,9 @@
 //! The step that stores a batch of opened frames (T4).
 
-use super::{Batch, Opened, read::Taken};
+use super::{
+    Batch, Opened,
+    read::{By, Taken},
+};
 use crate::{
     group::rows::RowChanges,
     id::{GroupId, StateId},
@@ -89,8 +92,15 @@ async fn apply_one(
         Taken::Withheld(withheld) => {
             verdict.taken |= journal::apply_withheld(tx, book, reading, &withheld).await?;
         }
-        Taken::Event { signed, fresh } => {
-            match journal::apply(tx, book, reading, &signed, fresh.then_some(epoch)).await? {
+        Taken::Event { signed, by } => {
+            let seen = signed.event.seen_sid;
+            let sealed_here = match by {
+                By::Fresh => true,
+                // Then only where nothing else says for whom it was.
+                By::Author => mls::epoch_of(tx.conn(), book.gid(), seen).await?.is_none(),
+                By::Carrier => false,
+            };
+            match journal::apply(tx, book, reading, &signed, sealed_here.then_some(epoch)).await? {
                 Applied::Processed(more) => {
                     effects.merge(more);
                     verdict.processed += 1;
@@ -106,7 +116,11 @@ async fn apply_one(
                         Rejection::Flood => Offence::Flood,
                     };
                     verdict.refused = true;
-                    if fresh { verdict.offences.push(offence) } else { verdict.others.push(offence) }
+                    if by == By::Fresh {
+                        verdict.offences.push(offence);
+                    } else {
+                        verdict.others.push(offence);
+                    }
                 }
             }
         }
