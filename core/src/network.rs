@@ -15,6 +15,7 @@ mod custody;
 mod departure;
 mod dial;
 mod echo;
+mod farewell;
 #[cfg(feature = "testing")]
 pub mod foreign;
 mod groups;
@@ -122,6 +123,7 @@ pub struct Network {
     waits: commit::Waits,
     renewals: renewal::Renewals,
     branches: branches::Shown,
+    farewells: farewell::Farewells,
     pulls: branches::Shown,
     ways: astray::Ways,
     strikes: misbehaviour::Strikes,
@@ -171,6 +173,7 @@ impl Network {
             waits: commit::Waits::default(),
             renewals: renewal::Renewals::default(),
             branches: branches::Shown::default(),
+            farewells: farewell::Farewells::default(),
             pulls: branches::Shown::default(),
             ways: astray::Ways::default(),
             repairs: repair::Repairs::default(),

@@ -288,7 +288,6 @@ impl Network {
             frame_bytes: Arc::clone(&bytes),
             env_tag,
             authorized: committed.authorized,
-            own: true,
         };
         self.learn(slot, learnt, Some(committed.child), letters).await?;
         // Those it removes hear it like everyone else; the farewell covers those who are away.
