@@ -257,6 +257,19 @@ impl Network {
         Ok(())
     }
 
+    /// Lets go on what waited for states that came with the last step before a death: nothing else calls for it.
+    pub(super) async fn unpark_what_is_explained(self: Arc<Self>) {
+        let gone_on = async {
+            for state in self.vault.peek(|conn| Box::pin(mls::states_waited_for(conn))).await? {
+                self.unpark_frames(state).await?;
+            }
+            Ok::<_, SlotError>(())
+        };
+        if let Err(error) = gone_on.await {
+            tracing::warn!(%error, "set-aside frames cannot be read");
+        }
+    }
+
     fn unpark(
         self: Arc<Self>,
         state: TaggedState,
