@@ -199,6 +199,7 @@ impl Network {
         network.spawn("joins", Arc::clone(&network).finish_joins());
         network.spawn("commits", Arc::clone(&network).commit_requests());
         network.spawn("addresses", Arc::clone(&network).keep_addresses_told());
+        network.spawn("unpark", Arc::clone(&network).unpark_what_is_explained());
         network.spawn("housekeeping", Arc::clone(&network).keep_house());
         network
     }

@@ -118,7 +118,7 @@ impl Network {
         if known {
             return Ok(FrameOutcome::Duplicate);
         }
-        let before = self.commits_of_its_sender(slot, parent, &opened.body).await?;
+        let before = self.other_commits_of_its_sender(slot, parent, &opened.body).await?;
         if before >= MAX_COMMITS_OF_ONE {
             self.blame(*carrier, Offence::Flood);
             return Ok(FrameOutcome::Rejected);
@@ -141,9 +141,9 @@ impl Network {
         }
     }
 
-    /// How many commits on this state its sender made before: an honest device makes one, a second proves that
-    /// it is none.
-    async fn commits_of_its_sender(
+    /// How many other commits on this state its sender made: an honest device makes one, a second proves that it
+    /// is none. This one may have been heard of before it came.
+    async fn other_commits_of_its_sender(
         &self,
         slot: &mut Slot,
         parent: StateId,
@@ -157,7 +157,9 @@ impl Network {
         };
         let sender = sender.certificate.device;
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
-        Ok(dag.children(&parent).filter(|child| child.committer == sender).count())
+        let this = CommitId::of(commit);
+        let others = dag.children(&parent).filter(|child| child.committer == sender && child.commit != this);
+        Ok(others.count())
     }
 
     async fn take_processed(
@@ -252,6 +254,19 @@ impl Network {
             self.spawn("unpark", Arc::clone(self).unpark(state, parked));
         }
         Ok(())
+    }
+
+    /// Lets go on what waited for states that came with the last step before a death: nothing else calls for it.
+    pub(super) async fn unpark_what_is_explained(self: Arc<Self>) {
+        let gone_on = async {
+            for state in self.vault.peek(|conn| Box::pin(mls::states_waited_for(conn))).await? {
+                self.unpark_frames(state).await?;
+            }
+            Ok::<_, SlotError>(())
+        };
+        if let Err(error) = gone_on.await {
+            tracing::warn!(%error, "set-aside frames cannot be read");
+        }
     }
 
     fn unpark(

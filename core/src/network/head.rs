@@ -3,15 +3,19 @@
 
 mod moving;
 mod returning;
+mod step;
 
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-use self::moving::{Move, since};
 pub(super) use self::returning::Return;
+use self::{
+    moving::{Move, since},
+    step::Step,
+};
 
-use super::{Network, Slot, SlotError, admit::Letter, adopt::end_membership, health, misbehaviour::Offence};
+use super::{Network, Slot, SlotError, admit::Letter, misbehaviour::Offence};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
@@ -23,13 +27,8 @@ use crate::{
     },
     id::{DeviceId, FrameId, GroupId, StateId},
     journal::Members,
-    reconcile::place_of_commit,
     router::PeerId,
-    store::{
-        StoreError, WriteTx, branch, commit, frame, frame_set,
-        mls::{self, GroupStanding, TaggedState},
-        skeleton, space,
-    },
+    store::{StoreError, branch, mls::TaggedState},
 };
 
 /// A branch is not left for so long after votes came for states that are not known yet: they tell where the
@@ -56,22 +55,6 @@ impl Learnt {
         let roster = self.secrets.iter().flat_map(|(facts, _)| &facts.standing.roster);
         let certificates = roster.map(|leaf| &leaf.certificate);
         certificates.filter(|certificate| members.get(&certificate.device).is_none()).cloned().collect()
-    }
-
-    async fn store(&self, tx: &mut WriteTx<'_>, gid: GroupId, now: i64) -> Result<(), StoreError> {
-        let (conn, sid) = (tx.conn(), self.node.sid);
-        if let Some((facts, rows)) = &self.secrets {
-            mls::store_rows(conn, gid, sid, rows).await?;
-            frame_set::forget_unusable(conn, gid, &facts.env_tag).await?;
-        }
-        let facts = self.secrets.as_ref().map(|(facts, _)| facts);
-        branch::insert_child(conn, gid, &self.node, facts, now).await?;
-        skeleton::keep(conn, gid, sid, &self.skeleton_signature).await?;
-        branch::include(conn, gid, sid, &self.authorized.included).await?;
-        commit::insert_commit(conn, gid, &self.node, self.frame).await?;
-        // Sealed in the state before.
-        let place = place_of_commit(self.node.epoch.saturating_sub(1), self.frame);
-        frame::keep_commit(conn, (self.frame, place), gid, &self.env_tag, &self.frame_bytes, now).await
     }
 }
 
@@ -236,47 +219,15 @@ impl Network {
         letters: Vec<Letter>,
         heard: Vec<Support>,
     ) -> Result<(), SlotError> {
-        let (gid, me, now) = (slot.gid(), self.keys.account(), now_ms());
+        let gid = slot.gid();
         let proofs = slot.proofs_against(&heard);
         let members = slot.members(&self.vault).await?;
         let newcomers = learnt.as_ref().map(|learnt| learnt.newcomers(&members)).unwrap_or_default();
         if !newcomers.is_empty() {
             slot.meet();
         }
-        let verdict = self
-            .vault
-            .write(move |tx| {
-                Box::pin(async move {
-                    if let Some(learnt) = &learnt {
-                        learnt.store(tx, gid, now).await?;
-                        for certificate in &newcomers {
-                            space::note_elsewhere(tx.conn(), gid, certificate, learnt.node.epoch, now)
-                                .await?;
-                        }
-                    }
-                    for support in &heard {
-                        branch::hear(tx.conn(), gid, support).await?;
-                    }
-                    for proof in &proofs {
-                        branch::convict(tx.conn(), gid, proof).await?;
-                    }
-                    match &verdict {
-                        Verdict::Stay => {}
-                        Verdict::Move(moved) => moved.store(tx, now).await?,
-                        Verdict::Beyond => health::beyond(tx, gid).await?,
-                        Verdict::Out => {
-                            let group = mls::group(tx.conn(), gid).await?;
-                            let asked = group.is_some_and(|group| group.standing == GroupStanding::Leaving);
-                            end_membership(tx, gid, me, asked).await?;
-                        }
-                    }
-                    for letter in &letters {
-                        letter.queue(tx, gid).await?;
-                    }
-                    Ok::<_, StoreError>(verdict)
-                })
-            })
-            .await?;
+        let step = Step { gid, verdict, learnt, newcomers, letters, heard, proofs };
+        let verdict = Box::pin(self.take_step(step)).await?;
         self.wake.votes.notify_waiters();
         match verdict {
             Verdict::Stay => {}

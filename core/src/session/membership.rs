@@ -21,10 +21,10 @@ use crate::{
     id::{AccountId, GroupId},
     journal::tell,
     model::{Member, Role},
-    network::{Network, Pending, end_membership},
+    network::{Ahead, Network, Pending, end_membership},
     permission::Action,
     store::{
-        WriteTx,
+        StoreError, WriteTx,
         feed::Entry,
         mls::{self, GroupStanding},
         space::MemberRow,
@@ -54,14 +54,12 @@ impl Session {
         let request = Request::new(request, "LeaveSpace", &[gid.as_bytes()]);
         let life = self.life(gid, self.account()).await;
         let network = Arc::clone(&self.network);
-        // Nobody is let in meanwhile, and nothing that was loaded outlives the membership.
-        let mut slot = self.network.groups.lock(gid).await;
-        let left = self
-            .vault
+        // Nobody is let in meanwhile, and nothing that was loaded outlives the membership, even where whoever asked
+        // does not wait for the answer.
+        let _emptied = Ahead::of(self.network.groups.lock(gid).await);
+        self.vault
             .write(move |tx| Box::pin(async move { leave(tx, &network, gid, life, &request).await }))
-            .await;
-        slot.forget();
-        left
+            .await
     }
 
     /// Removes an account: nothing sent after this returns opens for it.
@@ -116,12 +114,17 @@ impl Session {
     /// while someone is to be removed, nothing is sealed until then.
     async fn await_commit(&self, gid: GroupId) -> Result<(), SpaceError> {
         let end = Instant::now() + PATIENCE;
-        while let Pending::For(wait) = self.network.answer_requests(gid).await?
-            && Instant::now() < end
-        {
-            tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
+        loop {
+            let network = Arc::clone(&self.network);
+            // On a task of its own: whoever asked may hang up in the middle of a commit.
+            let answered = tokio::spawn(async move { network.answer_requests(gid).await });
+            match answered.await.map_err(|_| StoreError::Closed)?? {
+                Pending::For(wait) if Instant::now() < end => {
+                    tokio::time::sleep(wait.min(LOOK_AGAIN)).await;
+                }
+                Pending::For(_) | Pending::Nothing | Pending::Apart => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// The life of an account that a request made now acts on.

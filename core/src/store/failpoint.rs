@@ -36,6 +36,10 @@ impl Failpoint {
         *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Armed { step, at, passing });
     }
 
+    pub(super) fn disarm(&self) {
+        *self.armed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Where to die in the step of this closure, if here.
     pub(super) fn meets(&self, closure: &str) -> Option<At> {
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -220,6 +220,44 @@ pub async fn state_by_tag(
     .transpose()
 }
 
+/// States whose secrets are here and whose frames were set aside for want of them.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn states_waited_for(conn: &mut SqliteConnection) -> Result<Vec<TaggedState>, StoreError> {
+    type Row = (Vec<u8>, Vec<u8>, Vec<u8>, i64);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT DISTINCT s.env_tag, s.gid, s.sid, s.epoch FROM frame f JOIN mls_state s USING (env_tag) \
+         WHERE f.status = 'parked' AND s.pruned_at IS NULL AND s.opaque = 0 ORDER BY s.epoch",
+    )
+    .fetch_all(conn)
+    .await?;
+    let state = |(env_tag, gid, sid, epoch): Row| {
+        Ok(TaggedState {
+            env_tag: env_tag.try_into().map_err(|_| StoreError::Corrupt)?,
+            gid: GroupId::try_from(&*gid)?,
+            sid: StateId::try_from(&*sid)?,
+            epoch: epoch.cast_unsigned(),
+            pruned: false,
+        })
+    };
+    rows.into_iter().map(state).collect()
+}
+
+/// Makes the states of a group older, for tests of what time does to them.
+///
+/// # Errors
+/// [`StoreError`]
+#[cfg(feature = "testing")]
+pub async fn age_states(conn: &mut SqliteConnection, gid: GroupId, by_ms: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE mls_state SET adopted_at = adopted_at - ? WHERE gid = ?")
+        .bind(by_ms)
+        .bind(gid.as_bytes())
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// The epoch of a state this device knows.
 ///
 /// # Errors

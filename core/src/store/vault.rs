@@ -150,18 +150,30 @@ impl Vault {
         self.inner.failpoint.arm(step, at, passing);
     }
 
+    /// Takes back what [`Self::die_at`] asked for, where that has not happened yet.
+    #[cfg(feature = "testing")]
+    pub fn live_on(&self) {
+        self.inner.failpoint.disarm();
+    }
+
     /// Whether it died.
     #[cfg(feature = "testing")]
     pub fn is_dead(&self) -> bool {
         self.inner.failpoint.is_dead()
     }
 
-    /// The writer stops where it is; whoever asked for the step never hears of it.
+    /// The writer stops where it is; whoever asked for the step never hears of it, and does not keep it from
+    /// stopping by going away.
     #[cfg(feature = "testing")]
     async fn die<T>(&self) -> T {
-        let _ = self.inner.queue.send(Command::Die).await;
-        self.inner.queue.closed().await;
-        self.inner.failpoint.die();
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let (dead, died) = oneshot::channel();
+            let _ = inner.queue.send(Command::Die(dead)).await;
+            // What was on its way to the disk is there before anyone opens the vault anew.
+            let _ = died.await;
+            inner.failpoint.die();
+        });
         std::future::pending().await
     }
 

@@ -73,9 +73,9 @@ pub(super) enum Command {
     Peek(Box<dyn Peek>),
     /// Empty the log between two transactions; answer whether it is.
     EmptyLog(oneshot::Sender<Result<bool, StoreError>>),
-    /// Write nothing more.
+    /// Write nothing more; answer when that is so.
     #[cfg(feature = "testing")]
-    Die,
+    Die(oneshot::Sender<()>),
     /// Finish what is queued, close, and answer.
     Close(oneshot::Sender<()>),
 }
@@ -130,7 +130,8 @@ pub(super) struct Writer {
     peeks: Vec<Box<dyn Peek>>,
     emptying: Vec<oneshot::Sender<Result<bool, StoreError>>>,
     closing: Vec<oneshot::Sender<()>>,
-    dead: bool,
+    /// Who waits for it to be dead.
+    dying: Option<oneshot::Sender<()>>,
 }
 
 impl Writer {
@@ -143,7 +144,7 @@ impl Writer {
     ) -> Self {
         let connection = Some(connection);
         let (peeks, emptying, closing) = (Vec::new(), Vec::new(), Vec::new());
-        Self { database, connection, idle, queue, outlets, peeks, emptying, closing, dead: false }
+        Self { database, connection, idle, queue, outlets, peeks, emptying, closing, dying: None }
     }
 
     /// Runs until closed, or until nobody can ask any more.
@@ -152,7 +153,9 @@ impl Writer {
             if let Some(step) = self.accept(command) {
                 self.transact(step).await;
             }
-            if self.dead {
+            if let Some(dead) = self.dying.take() {
+                self.disconnect().await;
+                let _ = dead.send(());
                 return;
             }
             self.answer_peeks().await;
@@ -185,8 +188,8 @@ impl Writer {
                 None
             }
             #[cfg(feature = "testing")]
-            Command::Die => {
-                self.dead = true;
+            Command::Die(dead) => {
+                self.dying = Some(dead);
                 self.queue.close();
                 None
             }
@@ -249,7 +252,7 @@ impl Writer {
             return undo(connection, "ROLLBACK").await;
         }
         let mut savepoint = Savepoint::Missing;
-        while batch.answers.len() < MAX_STEPS && started.elapsed() < MAX_WORK {
+        while batch.answers.len() < MAX_STEPS && started.elapsed() < MAX_WORK && self.dying.is_none() {
             let Ok(command) = self.queue.try_recv() else { break };
             let Some(step) = self.accept(command) else { continue };
             if let Err(error) = mark(connection, savepoint).await {

@@ -1,330 +1,301 @@
-//! The crash matrix over the real store and the real MLS: whichever step (docs/architecture.md, T1 to T4 and T6) a
-//! device dies before or after, the group goes on as if nothing had happened.
+//! The crash matrix over the real store and the real MLS: whichever step (docs/architecture.md, T1 to T6) a device
+//! dies before or after, the group is in the end as in a run of the same story in which nobody died.
 //!
 //! Sessions run whole, with routers on loopback, in one process. What is simulated is the death: the vault's
 //! writer stops at the step and never answers, the session is dropped and the vault opened again. How SQLite
 //! recovers from a torn log is left to the stories that kill processes.
 //!
-//! `CRASH_SEEDS` deaths of each kind on each side; few unless told otherwise.
+//! `CRASH_SEEDS` deaths beside each step on each side; few unless told otherwise.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod group;
+mod house;
 
-use futures::future::join_all;
-use tempfile::TempDir;
-use uuid::Uuid;
-use zeroize::Zeroizing;
+use std::time::Duration;
 
+use futures::future::{join, join_all};
+
+use self::{
+    group::{Group, World},
+    house::Death,
+};
 use crate::{
-    clock::now_ms,
-    id::{ChannelId, GroupId},
-    keys::VaultKey,
-    metrics::Metrics,
-    model::{GroupHealth, GroupStatus, InviteTerms, Join, Page, Role, SendTiming, Space},
-    network::NetworkConfig,
-    router::Address,
-    session::Session,
-    store::{At, Vault, identity::Identity},
+    model::{Role, SendTiming},
+    store::{
+        At,
+        frame::{self, FrameStatus, NewFrame},
+        frame_set, health, mls,
+    },
 };
 
-const SEEDS: usize = 6;
-/// Groups that go through deaths at the same time.
-const AT_A_TIME: usize = 4;
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-const KEY: [u8; 32] = [7; 32];
+const SEEDS: usize = 2;
+/// Deaths that one group goes through; for more of them there are more groups, at the same time.
+const EACH: usize = 17;
+/// A story is told at most so often until the death has happened that it is about: what a peer brings in one frame
+/// it may bring in two.
+const TRIES: usize = 8;
+/// After it a state may be pruned, with a little more.
+const OLD: Duration = Duration::from_secs(61);
 
-/// A device, its disk, and its process.
-struct House {
-    name: &'static str,
-    metrics: Metrics,
-    session: Arc<Session>,
-    deaths: usize,
-    directory: TempDir,
+const EVERYONE: [usize; 3] = [0, 1, 2];
+
+/// What is going on when someone dies.
+#[derive(Clone, Copy, PartialEq)]
+enum Story {
+    /// Three talk.
+    Talk,
+    /// A role changes, which any of three may commit.
+    Roles,
+    /// Someone is let in and removed again.
+    Guest,
+    /// Two and two change roles apart, and meet.
+    Fork,
+    /// A minute passes between two changes.
+    Minute,
 }
 
-impl House {
-    async fn new(name: &'static str) -> Self {
-        let (directory, metrics) = (TempDir::new().unwrap(), Metrics::default());
-        let path = directory.path().join("vault.db");
-        let vault = Vault::create(&path, &key(), &metrics).await.unwrap();
-        let identity = Identity::generate(name, name, now_ms());
-        let written: Result<(), crate::store::StoreError> =
-            vault.write(move |tx| Box::pin(async move { identity.insert(tx).await })).await;
-        written.unwrap();
-        let session = Session::start(vault, config(), metrics.clone()).await.unwrap();
-        Self { name, metrics, session, deaths: 0, directory }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("vault.db")
-    }
-
-    async fn restart(&mut self) {
-        self.session.stop().await;
-        let vault = Vault::open(&self.path(), &key(), &self.metrics).await.unwrap();
-        self.session = Session::start(vault, config(), self.metrics.clone()).await.unwrap();
-    }
-
-    /// Starts it again if it has died.
-    async fn revive(&mut self) {
-        if self.session.vault.is_dead() {
-            self.deaths += 1;
-            self.restart().await;
-        }
-    }
-
-    fn reused_keys(&self) -> bool {
-        let text = self.metrics.encode();
-        text.lines().any(|line| line.contains("reason=\"key_reuse\"") && !line.ends_with(" 0"))
-    }
+#[derive(Clone, Copy)]
+struct Case {
+    story: Story,
+    /// The function that asks for the step.
+    step: &'static str,
+    /// Who dies, by the seed; everyone in a fork.
+    victim: fn(usize) -> usize,
+    timing: SendTiming,
 }
 
-fn key() -> VaultKey {
-    VaultKey::new(Zeroizing::new(KEY))
-}
-
-fn config() -> NetworkConfig {
-    NetworkConfig { listen: Address::parse("/ip4/127.0.0.1/tcp/0").unwrap(), announce: Vec::new() }
-}
-
-/// A group of two or three, and all that was said in it.
-struct Group {
-    houses: Vec<House>,
-    space: GroupId,
-    channel: ChannelId,
-    /// So many were there from the beginning and hear everything.
-    founders: usize,
-    said: Vec<String>,
-}
-
-impl Group {
-    async fn of(members: usize) -> Self {
-        let names = ["alice", "bob", "carol"];
-        let mut houses = Vec::new();
-        for name in names {
-            houses.push(House::new(name).await);
-        }
-        let space = houses[0].session.create_space(None, "space", "", SendTiming::Fast).await.unwrap().id;
-        let channel = houses[0].session.channels(space).await.unwrap()[0].id;
-        let mut group = Self { houses, space, channel, founders: members, said: Vec::new() };
-        for joiner in 1..members {
-            let link = group.link().await;
-            group.joins(joiner, &link).await;
-        }
-        group.agrees(members).await;
-        group
-    }
-
-    async fn link(&mut self) -> String {
-        let request = Some(Uuid::new_v4());
-        let terms = InviteTerms { max_uses: 1, expires_in: PATIENCE * 10, role: Role::Member };
-        loop {
-            let asked = self.houses[0].session.create_invite(request, self.space, terms).await;
-            match asked {
-                Ok(invite) => return invite.link,
-                Err(_) => self.houses[0].revive().await,
+impl Case {
+    async fn group(self) -> Group {
+        match self.story {
+            Story::Talk | Story::Roles | Story::Minute => {
+                Group::of(&["alice", "bob", "carol"], 3, self.timing).await
+            }
+            Story::Guest => Group::of(&["alice", "bob", "carol"], 2, self.timing).await,
+            Story::Fork => {
+                let mut group = Group::of(&["alice", "bob", "carol", "dave"], 4, self.timing).await;
+                group.makes(0, 1, Role::Admin).await;
+                group.agree(&[0, 1, 2, 3]).await;
+                group
             }
         }
     }
 
-    /// Asks until there is an answer; whoever dies meanwhile is started again.
-    async fn insists<T, E>(&mut self, who: usize, ask: impl AsyncFn(Arc<Session>) -> Result<T, E>) -> T
-    where
-        E: std::fmt::Debug,
-    {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let session = Arc::clone(&self.houses[who].session);
-            let answer = tokio::select! {
-                answer = ask(Arc::clone(&session)) => Some(answer),
-                () = dies(&self.houses) => None,
-            };
-            match answer {
-                Some(Ok(answer)) => return answer,
-                Some(Err(error)) => assert!(tokio::time::Instant::now() < end, "{error:?}"),
-                None => {}
+    /// Tells the story once, with a death or without; what everyone saw whenever all was quiet.
+    async fn play(self, group: &mut Group, round: usize, seed: usize, at: Option<At>) -> Vec<World> {
+        let death = at.map(|at| Death { step: self.step, at, passing: self.passing(seed) });
+        let role = [Role::Moderator, Role::Member][round % 2];
+        let victim = (self.victim)(seed);
+        let arm = |group: &Group| death.iter().for_each(|death| group.houses[victim].dies(*death));
+        let mut worlds = Vec::new();
+        match self.story {
+            Story::Talk => {
+                arm(group);
+                group.says(seed % 3).await;
+                group.says(seed % 3).await;
+                worlds.push(group.agree(&EVERYONE).await);
             }
-            drop(session);
-            self.revive_all().await;
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    async fn revive_all(&mut self) {
-        for house in &mut self.houses {
-            house.revive().await;
-        }
-    }
-
-    async fn says(&mut self, who: usize) {
-        let text = format!("{} says {}", self.houses[who].name, self.said.len());
-        let (request, channel) = (Some(Uuid::new_v4()), self.channel);
-        let sent = text.clone();
-        self.insists(who, async |session| {
-            session.send_message(request, channel, &sent, None).await.map(drop)
-        })
-        .await;
-        self.said.push(text);
-    }
-
-    async fn joins(&mut self, who: usize, link: &str) {
-        let request = Some(Uuid::new_v4());
-        self.insists(who, async |session| {
-            let joined = session.join_space(request, link).await;
-            joined.map(|joined| matches!(joined, Join::Joined(_) | Join::Pending(_)))
-        })
-        .await;
-    }
-
-    /// Waits until the first so many are in one healthy group, and in it alone, with everything that was said in
-    /// the order in which it was, wherever it is looked for; whoever dies is started again.
-    async fn agrees(&mut self, members: usize) -> GroupStatus {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            self.revive_all().await;
-            match self.look(members).await {
-                Ok(status) => return status,
-                Err(seen) => assert!(tokio::time::Instant::now() < end, "{seen}"),
+            Story::Roles => {
+                arm(group);
+                group.makes(0, 1, role).await;
+                worlds.push(group.agree(&EVERYONE).await);
+                group.says(seed % 3).await;
+                worlds.push(group.agree(&EVERYONE).await);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    async fn look(&self, members: usize) -> Result<GroupStatus, String> {
-        let mut first: Option<GroupStatus> = None;
-        for (number, house) in self.houses.iter().enumerate() {
-            let Space { group, member_count, .. } = match house.session.space(self.space).await {
-                Ok(space) if number < members => space,
-                Err(_) if number >= members => continue,
-                other => return Err(format!("{}: {other:?}", house.name)),
-            };
-            let first = first.get_or_insert_with(|| group.clone());
-            let same =
-                (group.epoch, group.state_id, group.check) == (first.epoch, first.state_id, first.check);
-            let well = group.health == GroupHealth::Ok && group.waiting_changes == 0 && !group.repairing;
-            if !same || !well || member_count as usize != members {
-                return Err(format!("{}: {member_count} members, {group:?}, not {first:?}", house.name));
+            Story::Guest => {
+                arm(group);
+                group.joins(2).await;
+                worlds.push(group.agree(&EVERYONE).await);
+                group.says(seed % 2).await;
+                worlds.push(group.agree(&EVERYONE).await);
+                group.removes(0, 2).await;
+                worlds.push(group.agree(&[0, 1]).await);
             }
-            // The third comes and goes, and has only what was said while it was there.
-            if number < self.founders {
-                self.heard(house).await?;
+            Story::Fork => {
+                let (one, other) = ([0, 2], [1, 3]);
+                stop(group, other).await;
+                group.makes(0, 2, role).await;
+                group.agree(&one).await;
+                stop(group, one).await;
+                start(group, other).await;
+                group.makes(1, 3, role).await;
+                group.agree(&other).await;
+                death.iter().for_each(|death| group.houses[1].dies(*death));
+                death.iter().for_each(|death| group.houses[3].dies(*death));
+                start(group, one).await;
+                death.iter().for_each(|death| group.houses[0].dies(*death));
+                death.iter().for_each(|death| group.houses[2].dies(*death));
+                worlds.push(group.agree(&[0, 1, 2, 3]).await);
             }
-            if house.reused_keys() {
-                return Err(format!("{} saw a key used twice", house.name));
-            }
-        }
-        first.ok_or_else(|| "nobody".into())
-    }
-
-    /// The latest of the history: what was said, in this order, and nothing else.
-    async fn heard(&self, house: &House) -> Result<(), String> {
-        let page = house.session.messages(self.channel, Page::Latest, 100).await;
-        let page = page.map_err(|error| error.to_string())?;
-        let texts: Vec<_> = page.messages.into_iter().map(|message| message.text).collect();
-        let said = &self.said[self.said.len().saturating_sub(100)..];
-        if texts == said { Ok(()) } else { Err(format!("{} has {texts:?}, not {said:?}", house.name)) }
-    }
-}
-
-async fn dies(houses: &[House]) {
-    while !houses.iter().any(|house| house.session.vault.is_dead()) {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn seeds() -> usize {
-    std::env::var("CRASH_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
-}
-
-/// Deaths of one kind while three talk: `of` says who dies when someone speaks.
-async fn while_talking(step: &'static str, at: At, of: impl Fn(usize) -> usize + Copy, apart: bool) {
-    let groups = (0..AT_A_TIME).map(async |first| {
-        let mut group = Group::of(3).await;
-        for seed in (first..seeds()).step_by(AT_A_TIME) {
-            let author = seed % 3;
-            let victim = of(author);
-            // Six texts at most: what was sealed along with its acceptance needs no step of its own.
-            for _ in 0..6 {
-                let before = group.houses[victim].deaths;
-                if apart {
-                    group.houses[author].restart().await;
+            Story::Minute => {
+                group.houses[victim].ages(group.space, OLD).await;
+                arm(group);
+                for role in [role, Role::Admin] {
+                    group.makes(0, 1, role).await;
+                    worlds.push(group.agree(&EVERYONE).await);
                 }
-                let passing = u32::try_from(seed / 3 % 2).unwrap();
-                group.houses[victim].session.vault.die_at(step, at, if apart { 0 } else { passing });
-                group.says(author).await;
-                group.says(author).await;
-                group.agrees(3).await;
-                if group.houses[victim].deaths > before {
-                    break;
-                }
+                let space = group.houses[victim].session.space(group.space).await.unwrap();
+                assert!(space.group.oldest_retained_age < OLD, "old secrets are gone: {:?}", space.group);
             }
         }
-        group.houses.iter().map(|house| house.deaths).sum::<usize>()
-    });
-    let deaths: usize = join_all(groups).await.into_iter().sum();
-    assert!(deaths * 10 >= seeds() * 9, "{step} {at:?}: only {deaths} deaths of {}", seeds());
+        group.houses.iter().for_each(|house| house.session.vault.live_on());
+        worlds
+    }
+
+    fn passing(self, seed: usize) -> u32 {
+        let second = self.story == Story::Talk && seed / 3 % 2 == 1;
+        u32::from(second)
+    }
+
+    /// So many deaths beside this step, and a group of the same story without any.
+    async fn deaths(self, seeds: usize, at: At) {
+        let lanes = seeds.div_ceil(EACH);
+        let groups = (0..lanes).map(async |first| {
+            let (mut group, mut undisturbed) = Box::pin(join(self.group(), self.group())).await;
+            let mut round = 0;
+            for seed in (first..seeds).step_by(lanes) {
+                let before = group.deaths();
+                for _ in 0..TRIES {
+                    let told = join(
+                        self.play(&mut group, round, seed, Some(at)),
+                        self.play(&mut undisturbed, round, seed, None),
+                    );
+                    let (seen, expected) = Box::pin(told).await;
+                    assert_eq!(seen, expected, "{} {at:?}, seed {seed}", self.step);
+                    round += 1;
+                    if group.deaths() > before {
+                        break;
+                    }
+                }
+                assert!(group.deaths() > before, "{} {at:?}, seed {seed}: nobody died", self.step);
+            }
+        });
+        join_all(groups).await;
+    }
 }
 
-/// Deaths of one kind while a third member comes and goes.
-async fn while_coming_and_going(step: &'static str, at: At, victim: impl Fn(usize) -> usize + Copy) {
-    let groups = (0..AT_A_TIME).map(async |first| {
-        let mut group = Group::of(2).await;
-        for seed in (first..seeds()).step_by(AT_A_TIME) {
-            let before = group.agrees(2).await;
-            let passing = u32::try_from(seed / 2 % 2).unwrap();
-            let passing = if victim(seed) == 2 { 0 } else { passing };
-            group.houses[victim(seed)].session.vault.die_at(step, at, passing);
-            let link = group.link().await;
-            group.joins(2, &link).await;
-            let joined = group.agrees(3).await;
-            assert_eq!(joined.epoch, before.epoch + 1, "one joined");
-            group.says(seed % 3).await;
-            let (space, account) = (group.space, group.houses[2].session.account());
-            let request = Some(Uuid::new_v4());
-            group.insists(0, async |session| session.remove_member(request, space, account).await).await;
-            let left = group.agrees(2).await;
-            assert_eq!(left.epoch, before.epoch + 2, "one was removed");
-        }
-        group.houses.iter().map(|house| house.deaths).sum::<usize>()
-    });
-    let deaths: usize = join_all(groups).await.into_iter().sum();
-    assert!(deaths * 10 >= seeds() * 9, "{step} {at:?}: only {deaths} deaths of {}", seeds());
+async fn stop(group: &Group, who: [usize; 2]) {
+    join_all(who.map(|number| group.houses[number].stop())).await;
+}
+
+async fn start(group: &mut Group, who: [usize; 2]) {
+    for number in who {
+        group.houses[number].start().await;
+    }
+}
+
+const fn talk(step: &'static str, victim: fn(usize) -> usize) -> Case {
+    Case { story: Story::Talk, step, victim, timing: SendTiming::Fast }
+}
+
+const fn case(story: Story, step: &'static str, victim: fn(usize) -> usize) -> Case {
+    Case { story, step, victim, timing: SendTiming::Fast }
+}
+
+fn author(seed: usize) -> usize {
+    seed % 3
+}
+
+fn reader(seed: usize) -> usize {
+    (seed + 1) % 3
+}
+
+fn host(seed: usize) -> usize {
+    seed % 2
+}
+
+fn guest(_seed: usize) -> usize {
+    2
+}
+
+const ACCEPT: [Case; 1] = [talk("::message::accept_sends::", author)];
+/// In a space without jitter this is part of the step before.
+const SEAL: [Case; 1] = [Case { timing: SendTiming::Balanced, ..talk("network::seal::", author) }];
+const CONFIRM: [Case; 2] = [talk("::take_custody::", author), talk("::acknowledge::", author)];
+const TAKE_IN: [Case; 1] = [talk("network::intake::", reader)];
+const COMMIT: [Case; 2] =
+    [case(Story::Roles, "::store_commit::", author), case(Story::Guest, "::store_commit::", host)];
+const SWITCH: [Case; 3] = [
+    case(Story::Fork, "::store_switch::", author),
+    case(Story::Minute, "::prune::", author),
+    case(Story::Guest, "::take_bundle::", guest),
+];
+
+async fn deaths(cases: &[Case], at: At) {
+    let seeds = std::env::var("CRASH_SEEDS").ok().and_then(|text| text.parse().ok());
+    let seeds: usize = seeds.map_or(SEEDS, |seeds: usize| seeds.div_ceil(cases.len()));
+    join_all(cases.iter().map(|case| case.deaths(seeds, at))).await;
 }
 
 macro_rules! before_and_after {
-    ($($test:ident: $death:expr;)*) => {$(
+    ($($test:ident: $cases:expr;)*) => {$(
         mod $test {
             use super::*;
 
             #[tokio::test(flavor = "multi_thread")]
-            #[ignore = "minutes, and not yet reliable: docs/roadmap.md"]
             async fn before() {
-                let death = $death;
-                death(At::Before).await;
+                deaths(&$cases, At::Before).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
-            #[ignore = "minutes, and not yet reliable: docs/roadmap.md"]
             async fn after() {
-                let death = $death;
-                death(At::After).await;
+                deaths(&$cases, At::After).await;
             }
         }
     )*};
 }
 
-const fn author(author: usize) -> usize {
-    author
-}
-
-const fn reader(author: usize) -> usize {
-    (author + 1) % 3
-}
-
 before_and_after! {
-    t1_accept: |at| while_talking("session::message::accept_sends", at, author, false);
-    t2_seal: |at| while_talking("network::seal::", at, author, true);
-    t3_confirm: |at| while_talking("network::custody::", at, author, false);
-    t4_take_in: |at| while_talking("network::intake::", at, reader, false);
-    t6_join: |at| while_coming_and_going("take_bundle", at, |_| 2);
+    t1_accept: ACCEPT;
+    t2_seal: SEAL;
+    t3_confirm: CONFIRM;
+    t4_take_in: TAKE_IN;
+    t5_commit: COMMIT;
+    t6_switch_prune_join: SWITCH;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_aside_before_a_death_is_opened_after_it() {
+    let mut group = Group::of(&["alice", "bob", "carol"], 3, SendTiming::Fast).await;
+    group.houses[1].stop().await;
+    group.says(0).await;
+    group.hears(2).await;
+
+    // As if it had come before the commit that it waited for, and bob had died right after that.
+    let (place, bytes) = {
+        let mut reader = group.houses[0].session.vault.read().await.unwrap();
+        let first = crate::reconcile::first_place(0);
+        let places = frame_set::places(reader.conn(), group.space, first, 100).await.unwrap();
+        let newest = *places.iter().rev().find(|place| !place.is_commit()).unwrap();
+        let page = frame_set::page(reader.conn(), group.space, &[newest], usize::MAX).await.unwrap();
+        (newest, page.0[0].clone())
+    };
+    let vault = group.houses[1].open().await;
+    let alice = group.houses[0].session.network.keys.certificate().peer_id.clone();
+    let parked: Result<bool, crate::store::StoreError> = vault
+        .write(move |tx| {
+            Box::pin(async move {
+                let frame = crate::group::frame::Frame::decode(&bytes).unwrap();
+                assert!(place.frame_ids().0 <= frame.id() && frame.id() <= place.frame_ids().1);
+                let frame = NewFrame {
+                    id: frame.id(),
+                    gid: None,
+                    env_tag: &frame.env_tag(),
+                    bytes: Some(&bytes),
+                    status: FrameStatus::Parked,
+                    carrier: Some(&alice),
+                    place: None,
+                };
+                frame::insert(tx.conn(), &frame, crate::clock::now_ms()).await
+            })
+        })
+        .await;
+    assert!(parked.unwrap());
+    vault.close().await;
+    stop(&group, [0, 2]).await;
+
+    // Nobody is there to bring it once more.
+    group.houses[1].start().await;
+    group.hears(1).await;
+    let mut reader = group.houses[1].session.vault.read().await.unwrap();
+    assert!(!health::anything_waits(reader.conn()).await.unwrap());
+    assert!(mls::states_waited_for(reader.conn()).await.unwrap().is_empty());
 }
