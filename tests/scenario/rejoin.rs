@@ -92,7 +92,7 @@ async fn whom_a_spiteful_commit_locks_out_is_let_in_again() {
 
     let spite = mole.commit_against(&carol);
     for person in everyone {
-        assert_eq!(mole.push(person, &spite).await, FrameOutcome::Stored);
+        push_all(&mole, person, std::slice::from_ref(&spite)).await;
     }
     let others = same_world(&[&alice, &bob, &dave], &place.space, 0).await;
     assert_eq!(others.epoch, before.epoch + 1, "everyone else went on");
@@ -153,7 +153,7 @@ async fn infiltrate(host: &Person, others: &[&Person], place: &Place) -> Mole {
 
 async fn push_all(mole: &Mole, person: &Person, frames: &[Vec<u8>]) {
     for frame in frames {
-        // Members of one side may have passed it on already.
+        // Members may have passed it on already.
         let outcome = mole.push(person, frame).await;
         assert!(matches!(outcome, FrameOutcome::Stored | FrameOutcome::Duplicate), "{outcome:?}");
     }
