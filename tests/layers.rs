@@ -79,7 +79,7 @@ const USES: &[(&str, &[&str])] = &[
     ("permission", &["model"]),
     ("event", &["certificate", "id", "model"]),
     ("invite", &["event", "id"]),
-    ("group", &["certificate", "dag", "event", "id", "model", "permission"]),
+    ("group", &["certificate", "dag", "event", "id", "model", "mutant", "permission"]),
     ("measure", &["certificate", "clock", "dag", "event", "group", "id", "model"]),
     ("router", &["metrics"]),
     ("store", &["certificate", "clock", "dag", "group", "id", "keys", "metrics", "model"]),

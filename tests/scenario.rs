@@ -34,6 +34,7 @@ mod queued_messages;
 mod reconciliation;
 mod rejoin;
 mod removed_member;
+mod renewal;
 mod restored_copy;
 mod roles;
 mod sealed_later;

@@ -14,6 +14,7 @@ pub mod graph;
 pub mod handover;
 pub mod hearsay;
 pub mod node;
+pub mod renewal;
 pub mod roster;
 pub mod route;
 pub mod skeleton;

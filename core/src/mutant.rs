@@ -51,8 +51,8 @@ pub enum Mutant {
     ParentRowsMutated,
     /// Nobody sends again what someone lacks.
     GapsNotFilled,
-    /// What an old copy of a disk wrote stays in its log.
-    LogKeptByOldCopies,
+    /// A request that was acted on may be acted on again.
+    OldRequestReplayed,
     /// The head stays on the branch that came first.
     FirstSeenWins,
     /// A message leaves before it is stored.
@@ -91,7 +91,7 @@ impl Mutant {
         Self::SealBeforeEcho,
         Self::ParentRowsMutated,
         Self::GapsNotFilled,
-        Self::LogKeptByOldCopies,
+        Self::OldRequestReplayed,
         Self::FirstSeenWins,
         Self::SentBeforeStored,
         Self::AcceptedBeforeStored,

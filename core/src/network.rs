@@ -15,6 +15,7 @@ mod custody;
 mod departure;
 mod dial;
 mod echo;
+mod farewell;
 #[cfg(feature = "testing")]
 pub mod foreign;
 mod groups;
@@ -32,6 +33,7 @@ mod misbehaviour;
 mod pump;
 mod reconcile;
 mod rejoin;
+mod renewal;
 mod repair;
 mod seal;
 mod strangers;
@@ -119,7 +121,9 @@ pub struct Network {
     reconciling: reconcile::Reconciling,
     echoes: echo::Echoes,
     waits: commit::Waits,
+    renewals: renewal::Renewals,
     branches: branches::Shown,
+    farewells: farewell::Farewells,
     pulls: branches::Shown,
     ways: astray::Ways,
     strikes: misbehaviour::Strikes,
@@ -167,7 +171,9 @@ impl Network {
             links: link::Links::default(),
             tips: tip::Tips::default(),
             waits: commit::Waits::default(),
+            renewals: renewal::Renewals::default(),
             branches: branches::Shown::default(),
+            farewells: farewell::Farewells::default(),
             pulls: branches::Shown::default(),
             ways: astray::Ways::default(),
             repairs: repair::Repairs::default(),

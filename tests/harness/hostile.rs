@@ -275,7 +275,7 @@ async fn answer(mut events: mpsc::Receiver<RouterEvent>, shown: Shown, received:
                 respond(reply, peer_response::Kind::PushLetter(PushLetterReply { outcome }));
             }
             peer_request::Kind::PushSupports(_) => {
-                respond(reply, peer_response::Kind::PushSupports(PushSupportsReply {}));
+                respond(reply, peer_response::Kind::PushSupports(PushSupportsReply::default()));
             }
             peer_request::Kind::Echo(_) => respond(reply, peer_response::Kind::Echo(EchoReply::default())),
             // It does as it did before frames were compared.

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::fork::gone;
 use crate::harness::{
-    Cluster, Person, Place, client::request_id, meet, refusal::reason, same_world, wait::when, wait::within,
-    world::look,
+    Cluster, Person, Place, client::request_id, insist::joins, meet, refusal::reason, same_world, wait::when,
+    wait::within, world::look,
 };
 
 const DAYS: u32 = 7;
@@ -35,7 +35,7 @@ async fn who_was_away_for_a_week_has_everything_within_half_a_minute() {
 
     for day in 1..=DAYS {
         for _ in 0..share(commits / 2, day) {
-            dave.join(&alice.invite(&place.space).await).await;
+            joins(&dave, &place.space, &alice.invite(&place.space).await).await;
             dave.leave(&place.space).await;
             gone(&alice, &place, &dave).await;
         }

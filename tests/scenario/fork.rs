@@ -29,6 +29,9 @@ async fn two_sides_that_changed_the_group_apart_come_together() {
     assert_eq!((left.history.len(), right.history.len()), (EACH, EACH), "what is cut does not cross");
 
     join(&cluster, [&alice, &bob], &[&carol, &dave, &erin]);
+    for (person, leaver) in [(&alice, &dave), (&carol, &erin)] {
+        gone(person, &place, leaver).await;
+    }
     let world = same_world(&[&alice, &bob, &carol], &place.space, 2 * EACH).await;
     assert_eq!(world.health, GroupHealth::Ok);
     let names: BTreeSet<_> = world.roster.iter().map(|(_, name, _)| name.as_str()).collect();

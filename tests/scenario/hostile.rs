@@ -16,6 +16,7 @@ mod replays;
 mod reused_keys;
 mod roster;
 mod strangers;
+mod supports;
 
 use crate::harness::{
     Person, Place,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use spacepanda_proto::api::v1::GroupHealth;
+use spacepanda_proto::api::v1::{GroupHealth, Role};
 
 use super::fork::{gone, out};
 use crate::harness::{
@@ -27,6 +27,8 @@ async fn five_servers_on_bad_links_that_changed_the_group_apart_agree_on_everyth
     let names = ["alice", "bob", "carol", "dave", "erin", "frank"];
     let (cluster, [alice, bob, carol, dave, erin, frank]) = Cluster::with(names, |plan| plan.metrics()).await;
     let place = meet(&alice, &[&bob, &carol, &dave, &erin]).await;
+    alice.set_role(&place.space, &carol, Role::Admin).await;
+    same_world(&[&alice, &bob, &carol, &dave, &erin], &place.space, 0).await;
     let (one, other) = ([&alice, &bob, &frank], [&carol, &dave, &erin]);
     cluster.part(&one, &other).await;
     // What dave says gets to erin by carol alone, who is far from erin and hears dave badly.
@@ -45,8 +47,10 @@ async fn five_servers_on_bad_links_that_changed_the_group_apart_agree_on_everyth
     alice.remove(&place.space, erin.account()).await;
     gone(&bob, &place, &erin).await;
     frank.join(&alice.invite(&place.space).await).await;
+    alice.set_role(&place.space, &bob, Role::Moderator).await;
     dave.leave(&place.space).await;
     gone(&carol, &place, &dave).await;
+    carol.set_role(&place.space, &erin, Role::Moderator).await;
     join_all([&alice, &bob, &carol, &frank].map(|person| write(person, &place, "apart", EACH_LATER))).await;
     let (left, right) = (look(&alice, &place.space).await, look(&carol, &place.space).await);
     let (left, right) = (left.expect("one side"), right.expect("the other side"));
@@ -61,6 +65,14 @@ async fn five_servers_on_bad_links_that_changed_the_group_apart_agree_on_everyth
     assert!(early.await.is_err(), "something went around the cut");
 
     cluster.reunite(&one, &other);
+    for (person, leaver) in [(&alice, &dave), (&carol, &erin)] {
+        gone(person, &place, leaver).await;
+    }
+    wait_until("bob to be a moderator everywhere", async || {
+        let world = look(&carol, &place.space).await.map_err(|status| status.to_string())?;
+        when(role(&world, &bob) == Some(Role::Moderator.into()), format!("{:?}", world.roster))
+    })
+    .await;
     let world = same_world(&[&alice, &bob, &carol], &place.space, ALL).await;
     assert_eq!(world.health, GroupHealth::Ok);
     wait_until("frank to be where they are", async || {
@@ -71,16 +83,23 @@ async fn five_servers_on_bad_links_that_changed_the_group_apart_agree_on_everyth
     for name in ["Alice", "Bob", "Carol", "Frank"] {
         assert!(names.contains(&name), "{names:?}");
     }
+    assert_eq!(role(&world, &bob), Some(Role::Moderator.into()));
+    assert_eq!(role(&world, &carol), Some(Role::Admin.into()));
     assert_eq!(names.len(), 4, "who was to go went, on whichever side it was asked: {names:?}");
     out(&dave, &place).await;
+    out(&erin, &place).await;
 
     everyone_reads_everyone(&[&alice, &bob, &carol, &frank], &place).await;
-    // Erin's server need not know yet that erin is out, but nothing that was said since opens there.
+    // Nothing that was said since opens at erin's server.
     let heard = erin.texts(&place.channel).await.unwrap_or_default();
     assert!(!heard.iter().any(|text| text.ends_with("is here")), "{heard:?}");
     for person in [&alice, &bob, &carol, &dave, &erin, &frank] {
         person.server.assert_no_key_reuse().await;
     }
+}
+
+fn role(world: &World, person: &Person) -> Option<i32> {
+    world.roster.iter().find(|row| row.0 == person.account()).map(|row| row.2)
 }
 
 async fn write(person: &Person, place: &Place, what: &str, count: usize) {

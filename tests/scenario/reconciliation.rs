@@ -69,6 +69,7 @@ async fn who_was_away_fetches_commits_and_messages_from_a_third_member() {
     carol.wake().await;
     same_world(&[&bob, &carol], &place.space, MESSAGES).await;
     assert!(fetched(&carol).await >= 6, "three commits and what was written between them");
+    // Bob repeats nothing to whoever is fetching it, however slowly.
     assert_eq!(carried(&bob).await, before, "nothing had to be sealed anew for her");
 }
 

@@ -2,11 +2,12 @@
 
 use std::{fs, time::Duration};
 
-use spacepanda_proto::api::v1::GroupHealth;
+use spacepanda_proto::api::v1::{GroupHealth, GroupState, event::Kind};
 
 use crate::harness::{
     Cluster, Person, Place, Server,
     client::request_id,
+    feed::Feed,
     hostile::rejected,
     meet, same_world,
     stolen::copy,
@@ -22,13 +23,30 @@ const BACK_WITHIN: Duration = Duration::from_secs(90);
 async fn says_so(person: &Person, place: &Place) {
     wait_until(&format!("{} to know that its data is an old copy", person.name()), async || {
         let space = person.space(&place.space).await.map_err(|status| status.to_string())?;
-        let group = space.group.unwrap_or_default();
+        let group = space.group.clone().unwrap_or_default();
         // First it says that it sends nothing, then that it asked to be let in again.
         let is_silent = matches!(group.health(), GroupHealth::Stalled | GroupHealth::Forked);
-        let told = is_silent && group.health_detail.contains("old copy");
-        when(told, format!("{:?}: {}", group.health(), group.health_detail))
+        let told =
+            is_silent && [group.health_detail, group.summary].iter().all(|words| words.contains("old copy"));
+        when(told, format!("{:?}", space.group))
     })
     .await;
+}
+
+/// What the event stream of the person told of the group's health since its data was found to be an old copy.
+async fn told_since(person: &Person) -> Vec<(GroupHealth, String)> {
+    let mut feed = Feed::open(person, Some(0)).await.expect("a feed");
+    feed.until_caught_up().await;
+    let told = feed.seen.iter().filter_map(|event| match &event.kind {
+        Some(Kind::GroupHealth(changed)) => Some((changed.health(), changed.detail.clone())),
+        _ => None,
+    });
+    told.skip_while(|(_, detail)| !detail.contains("old copy")).collect()
+}
+
+async fn group(person: &Person, place: &Place) -> Result<GroupState, String> {
+    let space = person.space(&place.space).await.map_err(|status| status.to_string())?;
+    space.group.ok_or_else(|| "no group".into())
 }
 
 /// Stops a server, copies what it has, and starts it again.
@@ -87,6 +105,11 @@ async fn an_old_copy_that_is_put_back_says_so_is_let_in_anew_and_what_waited_arr
         when(world.health == GroupHealth::Ok && world.epoch > lost.epoch, format!("{:?}", world.health))
     })
     .await;
+    let told = told_since(&alice).await;
+    let healths: Vec<_> = told.iter().map(|(health, _)| *health).collect();
+    assert_eq!(healths, [GroupHealth::Stalled, GroupHealth::Forked, GroupHealth::Ok], "{told:?}");
+    assert!(told[0].1.contains("nothing is sent from here"), "{told:?}");
+    assert!(told[1].1.contains("rejoining: an old copy"), "{told:?}");
     let world = same_world(&[&alice, &bob, &carol], &place.space, 2).await;
     assert_eq!(world.roster, lost.roster, "nobody is gone, nobody came");
     let again = alice.send_as(&place.channel, "after the loss", &request).await.expect("the same answer");
@@ -144,13 +167,14 @@ async fn a_member_who_knew_too_little_is_corrected_by_one_who_knows_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_copies_at_once_the_one_that_knows_less_falls_silent() {
+async fn of_two_copies_at_once_one_is_let_in_anew_and_the_other_knows_that_its_place_is_gone() {
     let start = async |name: &str| Server::plan(name).metrics().start().await;
     let (alice, bob) = (start("alice").await.sign_up("alice").await, start("bob").await.sign_up("bob").await);
     let place = meet(&alice, &[&bob]).await;
     let before = take_copy(&alice).await;
     alice.send(&place.channel, "the first of the original").await;
     wait_until("bob to read it", async || bob.has(&place.channel, 1).await).await;
+    let lost = look(&bob, &place.space).await.expect("bob's world");
 
     let second = start("copy").await;
     second.stop().await;
@@ -164,9 +188,35 @@ async fn of_two_copies_at_once_the_one_that_knows_less_falls_silent() {
 
     alice.send(&place.channel, "the second of the original").await;
     wait_until("bob to read it", async || bob.has(&place.channel, 2).await).await;
-    assert_eq!(
-        bob.texts(&place.channel).await.expect("history"),
-        ["the first of the original", "the second of the original"]
-    );
     bob.server.assert_no_key_reuse().await;
+
+    within(BACK_WITHIN, "the copy to have a fresh leaf, and the original to know", async || {
+        let (of_copy, of_original) = (group(&double, &place).await?, group(&alice, &place).await?);
+        let is_in = of_copy.health() == GroupHealth::Ok && of_copy.epoch > lost.epoch;
+        let words = "let in in place of this one";
+        let knows = of_original.health() == GroupHealth::Stalled
+            && [&of_original.health_detail, &of_original.summary].iter().all(|said| said.contains(words));
+        when(is_in && knows, format!("copy {of_copy:?}\noriginal {of_original:?}"))
+    })
+    .await;
+    let world = same_world(&[&double, &bob], &place.space, 3).await;
+    assert_eq!(world.roster, lost.roster, "nobody is gone, nobody came");
+    assert!(world.texts().contains(&"of the copy"), "{:?}", world.texts());
+
+    // The original takes what is written there, and keeps it.
+    alice.send(&place.channel, "the third of the original").await;
+    bob.send(&place.channel, "bob is here").await;
+    double.send(&place.channel, "the copy is here").await;
+    let world = same_world(&[&double, &bob], &place.space, 5).await;
+    assert_eq!(alice.status().await.queued_messages, 1);
+    let own = alice.texts(&place.channel).await.expect("history");
+    let (queued, read): (Vec<_>, Vec<_>) = own.iter().partition(|text| *text == "the third of the original");
+    assert_eq!(queued.len(), 1);
+    let shared: Vec<_> =
+        world.texts().into_iter().filter(|text| read.iter().any(|own| own == text)).collect();
+    assert_eq!(read, shared, "what the original shows stands in the same order everywhere");
+    for person in [&alice, &bob, &double] {
+        assert_eq!(rejected(person, "key_reuse").await, 0);
+        person.server.assert_no_key_reuse().await;
+    }
 }

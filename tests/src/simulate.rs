@@ -22,6 +22,25 @@ use spacepanda_core::{
 /// Between two Tips, on average, milliseconds: a round of talk.
 const ROUND_MS: u64 = 30_000;
 
+/// Windows that must make no difference to who is in the group and what was said: milliseconds.
+const WINDOWS_MS: [u64; 3] = [3_600_000, 72 * 3_600_000, 7 * 24 * 3_600_000];
+/// What the table of the long runs tells of each weather.
+const TOLD: [&str; 6] = ["commits", "forks", "forks seen", "heals", "rejoins", "carries"];
+/// The long runs: 100,000 seeds on the fake and 2,000 on openmls.
+const LONG_RUNS: [(&str, Profile, u64); 11] = [
+    ("openmls", Profile::CALM, 1_400),
+    ("openmls", Profile::CRASHES, 300),
+    ("openmls", Profile::PARTITIONS, 300),
+    ("fake", Profile::QUARRELS, 1_500),
+    ("fake", Profile::MISDEEDS, 1_000),
+    ("fake", Profile::RESTLESS, 500),
+    ("fake", Profile::MIXED, 2_000),
+    ("fake", Profile::PARTITIONS, 10_000),
+    ("fake", Profile::DORMANT, 10_000),
+    ("fake", Profile::CRASHES, 15_000),
+    ("fake", Profile::CALM, 60_000),
+];
+
 /// Runs seeds of a simulated group until one breaks a rule or all have run.
 #[derive(Parser)]
 struct Options {
@@ -32,7 +51,7 @@ struct Options {
     #[arg(long, default_value = "fake")]
     backend: String,
     /// The weather: calm, mixed, partitions, crashes, dormant, large, long, quarrels, restless,
-    /// misdeeds or steady.
+    /// misdeeds, asleep, duels or steady.
     #[arg(long, default_value = "mixed")]
     profile: String,
     /// Runs this seed alone.
@@ -50,6 +69,12 @@ struct Options {
     /// Goes on when a seed fails, and lists all that do.
     #[arg(long)]
     all: bool,
+    /// The long runs, all weather: a table of what happened in them.
+    #[arg(long)]
+    long: bool,
+    /// Runs each seed with the shortest window of secrets, the usual and the longest one, and compares.
+    #[arg(long)]
+    windows: bool,
     /// Threads; by default one for each processor.
     #[arg(long)]
     threads: Option<usize>,
@@ -66,6 +91,9 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.long {
+        return long_runs(options.threads());
+    }
     let mut out = io::stdout().lock();
     let mutant = options.without_slots.then_some(Mutant::SlotsOff);
     let config = Config { mutant, ..Config::default() };
@@ -99,7 +127,10 @@ fn tell(options: &Options, world: &dyn World) -> (String, bool) {
         };
         return (replayed(&report), report.violation.is_none());
     }
-    let threads = options.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let threads = options.threads();
+    if options.windows {
+        return across_windows(options);
+    }
     if options.all {
         let totals = world.survey(options.seeds.clone(), threads);
         let failed = totals.failed.iter().map(|(seed, rule)| format!("seed {seed} breaks {rule}\n"));
@@ -113,10 +144,63 @@ fn tell(options: &Options, world: &dyn World) -> (String, bool) {
     }
 }
 
+impl Options {
+    fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
+    }
+}
+
+/// One line for each weather, as soon as its seeds have run; nothing in it depends on the machine.
+fn long_runs(threads: usize) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let mut holds = true;
+    let _ = writeln!(out, "| engine | profile | seeds | {} | late | broken |", TOLD.join(" | "));
+    let _ = writeln!(out, "|{}", "---|".repeat(TOLD.len() + 5));
+    for (backend, profile, seeds) in LONG_RUNS {
+        let Some(world) = world(backend, profile, Config::default()) else { return ExitCode::FAILURE };
+        let totals = world.survey(0..seeds, threads);
+        holds &= totals.failed.is_empty();
+        let counts = TOLD.map(|what| totals.counts.get(what).copied().unwrap_or_default().to_string());
+        let broken = totals.failed.iter().map(|(seed, rule)| format!("{seed} (`{rule}`)"));
+        let broken = broken.collect::<Vec<_>>().join(", ");
+        let broken = if broken.is_empty() { "none".into() } else { broken };
+        let (counts, late) = (counts.join(" | "), late(&totals));
+        let _ = writeln!(out, "| {backend} | {} | 0..{seeds} | {counts} | {late} | {broken} |", profile.name);
+        let _ = out.flush();
+    }
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Which seeds end otherwise with another window.
+fn across_windows(options: &Options) -> (String, bool) {
+    let worlds = WINDOWS_MS.map(|window_ms| {
+        let profile = Profile::named(&options.profile)?;
+        world(&options.backend, profile, Config { window_ms, ..Config::default() })
+    });
+    let worlds: Vec<_> = worlds.into_iter().flatten().collect();
+    let mut told = Vec::new();
+    for seed in options.seeds.clone() {
+        let ends: Vec<_> = worlds.iter().map(|world| world.run(seed).outcome).collect();
+        if ends.iter().any(|end| Some(end) != ends.first()) {
+            told.push(format!("seed {seed} ends otherwise with another window:\n{}", ends.join("\n")));
+        }
+    }
+    let holds = told.is_empty();
+    let seeds = options.seeds.end - options.seeds.start;
+    told.push(format!("{seeds} seeds with each of {} windows", worlds.len()));
+    (told.join("\n"), holds)
+}
+
+/// How many seeds took longer to agree than [`most_rounds`].
+fn late(totals: &Totals) -> usize {
+    let rounds = |settled_ms: u64| settled_ms.div_ceil(ROUND_MS);
+    totals.settled_ms.iter().filter(|(members, ms)| rounds(*ms) > most_rounds(*members)).count()
+}
+
 /// What the seeds did, and how fast members found together again.
 fn told(options: &Options, totals: &Totals) -> String {
     let rounds = |settled_ms: u64| settled_ms.div_ceil(ROUND_MS);
-    let late = totals.settled_ms.iter().filter(|(members, ms)| rounds(*ms) > most_rounds(*members)).count();
+    let late = late(totals);
     let longest = totals.settled_ms.iter().map(|(_, ms)| rounds(*ms)).max().unwrap_or_default();
     format!(
         "{} on {}: {totals}\n  {late:>12}  seeds needed more than ceil(log2 n) + ceil(ln n) + 4 rounds to agree\n  \

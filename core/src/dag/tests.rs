@@ -9,6 +9,7 @@ mod oracle;
 mod partition;
 mod plan;
 mod properties;
+mod renewal;
 mod roots;
 mod route;
 mod speed;

@@ -19,6 +19,10 @@ pub const ONLINE: Duration = Duration::from_secs(90);
 pub const TURNS_BEFORE_REMOVAL: u32 = 3;
 /// What those of later turns leave to each other then: enough to keep them from committing all at once.
 pub const SHORT_SLOT: Duration = Duration::from_millis(200);
+/// What those who only renew their keys leave to each other, and to all that others ask for: whoever is first
+/// may do it at once, since the same device would commit a request that is on its way. Anyone else's renewal
+/// would now and then meet such a commit, the more often the less time it leaves.
+pub const RENEWAL_SLOT: Duration = Duration::from_secs(60);
 /// A user whose device sees nobody waits this long before the device commits alone: a commit made apart
 /// may lose against those who are together.
 pub const ALONE: Duration = Duration::from_secs(15 * 60);
@@ -30,7 +34,7 @@ pub enum Sake {
     OwnUser(Duration),
     /// Others asked.
     Others,
-    /// Nobody asked: fresh keys are due.
+    /// Nobody asked: fresh keys are due ([`due_after`](super::renewal::due_after)).
     Update,
 }
 
@@ -97,6 +101,9 @@ fn own_slot(outlook: &Outlook<'_>) -> Duration {
     let first = outlook.ranked.iter().take_while(|device| **device != outlook.own);
     let before = first.filter(|device| outlook.online.contains(device) && stays(device)).count();
     let turns = if mutant::on(Mutant::SlotsOff) { 0 } else { u32::try_from(before).unwrap_or(u32::MAX) };
+    if outlook.sake == Sake::Update {
+        return RENEWAL_SLOT.saturating_mul(turns);
+    }
     let whole = if outlook.removal { turns.min(TURNS_BEFORE_REMOVAL) } else { turns };
     SLOT.saturating_mul(whole).saturating_add(SHORT_SLOT.saturating_mul(turns - whole))
 }
@@ -186,6 +193,14 @@ mod tests {
         assert_eq!(turns.iter().filter(|turn| **turn == Turn::Now).count(), 1);
         let waits: BTreeSet<_> = turns.iter().map(|turn| format!("{turn:?}")).collect();
         assert_eq!(waits.len(), all.len(), "no two at once");
+    }
+
+    #[test]
+    fn renewals_leave_time_to_whose_turn_it_is() {
+        assert_eq!(Story { sake: Sake::Update, ..story(1, &[2, 3]) }.turn(), Turn::Now);
+        let third = Story { sake: Sake::Update, ..story(3, &[1, 2]) };
+        assert_eq!(third.turn(), Turn::In(2 * RENEWAL_SLOT));
+        assert_eq!(Story { waited: 2 * RENEWAL_SLOT, ..third }.turn(), Turn::Now);
     }
 
     #[test]

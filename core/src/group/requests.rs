@@ -12,6 +12,7 @@ use crate::{
     dag::Class,
     event::{Body, ChangeKind, SignedEvent},
     id::{DeviceId, EventId, StateId},
+    mutant::{self, Mutant},
 };
 
 /// Bytes of a justification that are not of one request: its version and time.
@@ -127,7 +128,7 @@ pub struct Path {
 /// does not come after that state: it is not known here yet, or on another branch, and the head may still
 /// get there. Where it is on the head's path, its author named what was not so.
 pub fn status(candidate: &Candidate, head: &Standing, path: Path) -> Status {
-    if let Some(sid) = path.included {
+    if let Some(sid) = path.included.filter(|_| !mutant::on(Mutant::OldRequestReplayed)) {
         return Status::Included(sid);
     }
     let Body::ChangeRequest { kind, target, .. } = &candidate.request.event.body else {

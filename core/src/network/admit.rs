@@ -14,7 +14,6 @@ use spacepanda_proto::peer::v1::{
 
 use super::{
     Network, Slot, SlotError,
-    branches::Telling,
     commit::Wish,
     handover::{ANSWER_PATIENCE, PATIENCE},
     misbehaviour::Offence,
@@ -32,7 +31,7 @@ use crate::{
     id::{DeviceId, GroupId, StateId},
     letter::seal_signed,
     router::PeerId,
-    store::{StoreError, WriteTx, commit, logbook, outbox, register},
+    store::{StoreError, WriteTx, logbook, outbox, register},
 };
 
 /// How long a challenge may be answered.
@@ -272,33 +271,6 @@ impl Network {
         let bytes = seal_signed(&keys.device, keys.certificate(), &keys.letter, &to.letter_key, body)
             .map_err(|_| GroupError::TooLarge)?;
         Ok(Letter { to: to.device, sid: child.facts().sid, bytes })
-    }
-
-    /// Shows a removed device the commits up to the one that removed it.
-    pub(super) async fn say_farewell(
-        &self,
-        peer: &PeerId,
-        device: DeviceId,
-        gid: GroupId,
-        known_epoch: u64,
-        left_epoch: u64,
-    ) -> Result<(), StoreError> {
-        let frames = {
-            let mut reader = self.vault.read().await?;
-            commit::commit_frames(reader.conn(), gid, (known_epoch, left_epoch), u32::MAX).await?
-        };
-        let shown = self.push_now(peer, frames).await;
-        // It goes where it is told that the others went.
-        if let Err(error) = self.tell_supports(gid, peer, Telling { skeletons: true, pull: false }).await {
-            tracing::warn!(%error, "a removed member could not be told what the others follow");
-            return Ok(());
-        }
-        if shown {
-            self.vault
-                .write(move |tx| Box::pin(async move { outbox::farewell_done(tx.conn(), gid, device).await }))
-                .await?;
-        }
-        Ok(())
     }
 }
 

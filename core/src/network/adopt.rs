@@ -215,7 +215,6 @@ impl Network {
             frame_bytes: (*bytes).into(),
             env_tag: frame.env_tag(),
             authorized,
-            own: false,
         };
         self.learn(slot, learnt, child, Vec::new()).await?;
         Ok(FrameOutcome::Stored)

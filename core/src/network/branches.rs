@@ -8,6 +8,7 @@ use std::{
 
 use spacepanda_proto::peer::v1::{
     PushSupports, PushSupportsReply, Skeleton as WireSkeleton, Support as WireSupport, peer_request,
+    peer_response,
 };
 
 use super::{Network, Slot, SlotError, link::Outgoing, misbehaviour::Offence, reconcile::Lack};
@@ -96,6 +97,9 @@ impl Network {
                 continue;
             }
             self.show(gid, &peer, certificate.device).await?;
+            if self.is_gone(gid, certificate).await? {
+                self.say_farewell(gid, peer, certificate.device);
+            }
         }
         Ok(())
     }
@@ -108,16 +112,7 @@ impl Network {
                 self.links.push(peer, Outgoing::untracked(bytes));
             }
         }
-        self.tell_supports(gid, peer, Telling { skeletons: true, pull: false }).await
-    }
-
-    /// Shows those who are not in the new head where the others went: they cannot read on.
-    pub(super) async fn show_the_gone(self: Arc<Self>, gid: GroupId, gone: Vec<(PeerId, DeviceId)>) {
-        for (peer, device) in gone {
-            if let Err(error) = self.show(gid, &peer, device).await {
-                tracing::debug!(%error, "a removed member could not be shown where the others went");
-            }
-        }
+        self.tell_supports(gid, peer, Telling { skeletons: true, pull: false }).await.map(drop)
     }
 
     /// The commits made in states whose secrets are here and which a device was in, the oldest first. Others
@@ -136,13 +131,14 @@ impl Network {
         Ok(commits.map(|child| child.commit).take(MAX_COMMITS).collect())
     }
 
-    /// Tells a peer what everyone follows, and which leaf it has here.
+    /// Tells a peer what everyone follows, and which leaf it has here. True when it answers that it has no such
+    /// group with this device in it, then or ever.
     pub(super) async fn tell_supports(
         &self,
         gid: GroupId,
         peer: &PeerId,
         telling: Telling,
-    ) -> Result<(), SlotError> {
+    ) -> Result<bool, SlotError> {
         let receiver = self.links.certificate(peer);
         let mut push = PushSupports { gid: gid.0.to_vec(), pull: telling.pull, ..PushSupports::default() };
         {
@@ -165,8 +161,8 @@ impl Network {
             push.skeletons = newest.iter().map(wire_skeleton).collect();
         }
         // Whoever does not answer is told again when it shows that it is still elsewhere.
-        let _ = self.ask(peer, peer_request::Kind::PushSupports(push)).await;
-        Ok(())
+        let answer = self.ask(peer, peer_request::Kind::PushSupports(push)).await;
+        Ok(matches!(answer, Some(peer_response::Kind::PushSupports(PushSupportsReply { no_member: true }))))
     }
 
     /// Takes what a peer says that members follow, and where.
@@ -178,19 +174,31 @@ impl Network {
     ) -> PushSupportsReply {
         if push.supports.len() > MAX_SUPPORTS || push.skeletons.len() > MAX_SKELETONS {
             self.offend(peer, Offence::Flood);
-            return PushSupportsReply {};
+            return PushSupportsReply::default();
         }
-        if let Ok(gid) = GroupId::try_from(&*push.gid) {
-            let mut slot = self.groups.lock(gid).await;
-            match self.take_words(&mut slot, peer, certificate, &push).await {
-                Ok(()) | Err(SlotError::NotAMember) => {}
-                Err(error) => {
-                    slot.forget();
-                    tracing::warn!(%error, "what members follow could not be taken");
-                }
+        let Ok(gid) = GroupId::try_from(&*push.gid) else { return PushSupportsReply { no_member: true } };
+        let mut slot = self.groups.lock(gid).await;
+        let done = match self.take_words(&mut slot, peer, certificate, &push).await {
+            Ok(()) => self.shares(&mut slot, certificate).await,
+            Err(error) => Err(error),
+        };
+        let no_member = match done {
+            Ok(shared) => !shared,
+            Err(SlotError::NotAMember) => true,
+            Err(error) => {
+                slot.forget();
+                tracing::warn!(%error, "what members follow could not be taken");
+                false
             }
-        }
-        PushSupportsReply {}
+        };
+        PushSupportsReply { no_member }
+    }
+
+    /// Whether this device is in a group in which another one is or was, too.
+    async fn shares(&self, slot: &mut Slot, certificate: &Certificate) -> Result<bool, SlotError> {
+        slot.head_id(&self.vault).await?;
+        let members = slot.members(&self.vault).await?;
+        Ok(members.get(&certificate.device).is_some_and(|row| row.account == certificate.account))
     }
 
     async fn take_words(

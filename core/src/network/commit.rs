@@ -46,18 +46,18 @@ pub(crate) enum Pending {
     Apart,
 }
 
-/// Since when each request of a group has been open in the state that is the head.
+/// Since when each request of a group has been open in the state that is the head, or fresh keys due.
 #[derive(Default)]
 pub(super) struct Waits(Mutex<HashMap<GroupId, Waiting>>);
 
 struct Waiting {
     head: StateId,
-    since: HashMap<EventId, Instant>,
+    since: HashMap<Option<EventId>, Instant>,
 }
 
 impl Waits {
     /// How long the one that waits the longest of these has waited in this state.
-    fn longest(&self, gid: GroupId, head: StateId, open: &[EventId], now: Instant) -> Duration {
+    fn longest(&self, gid: GroupId, head: StateId, open: &[Option<EventId>], now: Instant) -> Duration {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = groups.entry(gid).or_insert_with(|| Waiting { head, since: HashMap::new() });
         if waiting.head != head {
@@ -95,7 +95,11 @@ impl Network {
         };
         let mut next: Option<Duration> = None;
         for gid in groups {
-            let wait = match Box::pin(self.answer_requests(gid)).await {
+            let mut pending = Box::pin(self.answer_requests(gid)).await;
+            if matches!(pending, Ok(Pending::Nothing)) {
+                pending = Box::pin(self.renew_keys(gid)).await;
+            }
+            let wait = match pending {
                 Ok(Pending::For(wait)) => Some(wait),
                 // Whoever comes wakes this.
                 Ok(Pending::Nothing | Pending::Apart) | Err(SlotError::NotAMember) => None,
@@ -146,11 +150,8 @@ impl Network {
         if batch.requests.is_empty() {
             return Ok(Pending::Nothing);
         }
-        let peers = self.connected_members(&mut slot).await?;
-        if !peers.is_empty() && !self.echoes.is_confirmed(gid) {
-            // Not on a state that an old copy of this vault takes for the head.
-            self.need_echo(gid, peers.into_iter().map(|(_, peer)| peer).collect());
-            return Ok(if self.echoes.is_refused(gid) { Pending::Apart } else { Pending::For(ECHO_WAIT) });
+        if let Some(pending) = self.unconfirmed(&mut slot).await? {
+            return Ok(pending);
         }
         match self.turn_to_commit(&mut slot, sid, &standing, &batch).await? {
             Turn::Now => {}
@@ -164,7 +165,19 @@ impl Network {
         committed.map(|()| Pending::Nothing)
     }
 
-    async fn turn_to_commit(
+    /// What to wait for while nobody has said that this vault is the newest: nothing is to be committed on a
+    /// state that an old copy of it takes for the head.
+    pub(super) async fn unconfirmed(self: &Arc<Self>, slot: &mut Slot) -> Result<Option<Pending>, SlotError> {
+        let (gid, peers) = (slot.gid(), self.connected_members(slot).await?);
+        if peers.is_empty() || self.echoes.is_confirmed(gid) {
+            return Ok(None);
+        }
+        self.need_echo(gid, peers.into_iter().map(|(_, peer)| peer).collect());
+        Ok(Some(if self.echoes.is_refused(gid) { Pending::Apart } else { Pending::For(ECHO_WAIT) }))
+    }
+
+    /// Whether to commit these requests, or fresh keys if there are none.
+    pub(super) async fn turn_to_commit(
         &self,
         slot: &mut Slot,
         sid: StateId,
@@ -181,7 +194,10 @@ impl Network {
         let after = before.members().filter(stays).map(|(account, device)| (*account, *device)).collect();
         let members = self.connected_members(slot).await?;
         let online = members.into_iter().map(|(device, _)| device).collect();
-        let ids: Vec<_> = requests.iter().map(|request| request.id).collect();
+        let mut ids: Vec<_> = requests.iter().map(|request| Some(request.id)).collect();
+        if ids.is_empty() {
+            ids.push(None);
+        }
         let waited = self.waits.longest(slot.gid(), sid, &ids, Instant::now());
         let asked = requests.iter().filter(|request| request.event.author == own);
         let asked = asked.map(|request| now_ms().unsigned_abs().saturating_sub(request.event.wall_ms)).max();
@@ -197,7 +213,11 @@ impl Network {
             after: &after,
             online: &online,
             removal: !planned.removed_accounts.is_empty(),
-            sake: asked.map_or(Sake::Others, |ms| Sake::OwnUser(Duration::from_millis(ms))),
+            sake: match asked {
+                Some(ms) => Sake::OwnUser(Duration::from_millis(ms)),
+                None if requests.is_empty() => Sake::Update,
+                None => Sake::Others,
+            },
             waited,
         }))
     }
@@ -268,7 +288,6 @@ impl Network {
             frame_bytes: Arc::clone(&bytes),
             env_tag,
             authorized: committed.authorized,
-            own: true,
         };
         self.learn(slot, learnt, Some(committed.child), letters).await?;
         // Those it removes hear it like everyone else; the farewell covers those who are away.

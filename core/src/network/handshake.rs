@@ -155,8 +155,8 @@ impl Network {
         for letter in letters {
             self.hand_over(letter.gid, device, PATIENCE);
         }
-        for (gid, known, left) in farewells {
-            self.say_farewell(peer, device, gid, known, left).await?;
+        for gid in farewells {
+            self.say_farewell(gid, *peer, device);
         }
         let groups = shared.into_iter().map(|gid| self.greet_in(gid, peer, device));
         stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE).try_collect::<()>().await?;

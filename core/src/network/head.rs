@@ -47,8 +47,6 @@ pub(super) struct Learnt {
     pub(super) authorized: Authorized,
     /// The committer's, of the skeleton; it was checked.
     pub(super) skeleton_signature: [u8; 64],
-    /// Made here: whom it removes is to be told.
-    pub(super) own: bool,
 }
 
 impl Learnt {
@@ -177,6 +175,7 @@ impl Network {
         let since = since(dag, &route.taken);
         // One commit on, and it is this one: then what it does is known better than by its outcome.
         let only = learnt.filter(|learnt| route.abandoned.is_empty() && route.taken == [learnt.node.sid]);
+        let farewell = route.taken.iter().filter_map(|sid| dag.node(sid)).any(|node| node.committer == own);
         let facts = slot.state(&self.vault, to).await?.facts().clone();
         Ok(Verdict::Move(Box::new(Move {
             gid: slot.gid(),
@@ -188,7 +187,7 @@ impl Network {
             members,
             me: self.keys.account(),
             authorized: only.map(|learnt| learnt.authorized.clone()),
-            farewell: learnt.is_some_and(|learnt| learnt.own),
+            farewell,
         })))
     }
 
@@ -241,9 +240,8 @@ impl Network {
             Verdict::Move(moved) => {
                 slot.stand_on(moved.facts.sid);
                 self.after_move(slot, moved.facts.epoch, &moved.route).await?;
-                let gone = self.connected_of(&moved.gone());
-                if !gone.is_empty() {
-                    self.spawn("farewell", Arc::clone(self).show_the_gone(gid, gone));
+                for (peer, device) in self.connected_of(&moved.gone()) {
+                    self.say_farewell(gid, peer, device);
                 }
             }
         }

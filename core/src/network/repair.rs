@@ -40,12 +40,15 @@ struct Device {
     helped: bool,
     /// When its own author's events, and others', may be repeated.
     due: Option<(Instant, Instant)>,
+    /// It is fetching frames from here: before that nothing of one's own, and nothing of others', is repeated,
+    /// whatever its last Tip shows to be missing.
+    fetching: Option<(Instant, Instant)>,
 }
 
 impl Default for Device {
     fn default() -> Self {
         // A newcomer may have been connected before anyone here knew it for a member.
-        Self { counter: 0, position: None, fresh: true, helped: false, due: None }
+        Self { counter: 0, position: None, fresh: true, helped: false, due: None, fetching: None }
     }
 }
 
@@ -100,12 +103,24 @@ impl Repairs {
                 device.due = Some((now, now + hold));
             } else if (device.helped && moved) || position.pull {
                 device.helped = false;
+                if position.pull {
+                    device.fetching = None;
+                }
                 device.due = Some((now, now));
             } else if device.due.is_none() {
                 device.due = Some((now + SETTLE, now + hold));
             }
             Some(moved)
         })
+    }
+
+    /// A device compares its frames with ours, or fetches some: what its Tip does not cover yet comes to it so.
+    pub(super) fn serves(&self, gid: GroupId, device: DeviceId, fetched: bool) {
+        let now = Instant::now();
+        self.with(gid, device, |device| {
+            let before = device.fetching.map_or(now, |(own, _)| own);
+            device.fetching = Some((if fetched { now + HOLD } else { before }, now + HOLD));
+        });
     }
 
     /// A device showed by an old frame that it is at this epoch.
@@ -141,7 +156,11 @@ impl Repairs {
         let mut ready = Vec::new();
         let mut next: Option<Instant> = None;
         for ((gid, id), device) in devices.iter_mut() {
-            let Some((own, all)) = device.due else { continue };
+            let held = |(own, all): (Instant, Instant)| {
+                let (first, later) = device.fetching.unwrap_or((own, all));
+                (own.max(first), all.max(later))
+            };
+            let Some((own, all)) = device.due.map(held) else { continue };
             if own <= now
                 && let Some(position) = &device.position
             {
@@ -150,7 +169,7 @@ impl Repairs {
                 // One's own were looked at; others' still have their time.
                 device.due = (!all_logs).then_some((all, all));
             }
-            if let Some((own, _)) = device.due {
+            if let Some((own, _)) = device.due.map(held) {
                 next = Some(next.map_or(own, |next| next.min(own)));
             }
         }
@@ -184,19 +203,22 @@ impl Network {
         let members = slot.members(&self.vault).await?;
         let Some(peer) = members.get(&due.device).and_then(|row| self.peer_of(row)) else { return Ok(false) };
         let epoch = slot.head(&self.vault).await?.facts().epoch;
-        let joined_epoch = members.current(&due.device).map(|row| row.joined_epoch);
-        if joined_epoch.is_some_and(|joined| due.position.epoch < joined) {
+        let Some(joined_epoch) = members.current(&due.device).map(|row| row.joined_epoch) else {
+            // It does not know, or did not when it sent what it is known by.
+            self.say_farewell(due.gid, peer, due.device);
+            return Ok(false);
+        };
+        if due.position.epoch < joined_epoch {
             // Said in a membership before this one: of the time between it cannot open a commit.
             return Ok(false);
         }
         if let Some(common) = self.last_in_common(&mut slot, due).await? {
             // Events are sealed on the head: first the way there.
-            let any = self.push_commits(&mut slot, &peer, due, (common, epoch)).await?;
+            let any = self.push_commits(&peer, due, (common, epoch)).await?;
             drop(slot);
             self.tell_supports(due.gid, &peer, Telling::default()).await?;
             return Ok(any);
         }
-        let Some(joined_epoch) = joined_epoch else { return Ok(false) };
         if !self.echoes.is_confirmed(due.gid) {
             // Looked at again when this device may seal.
             self.need_echo(due.gid, vec![peer]);
@@ -236,17 +258,13 @@ impl Network {
 
     async fn push_commits(
         &self,
-        slot: &mut Slot,
         peer: &PeerId,
         due: &Due,
         (common, epoch): (u64, u64),
     ) -> Result<bool, SlotError> {
-        let members = slot.members(&self.vault).await?;
-        // A removed device is shown its removal, and nothing after.
-        let up_to = members.get(&due.device).and_then(|row| row.left_epoch).unwrap_or(epoch);
         let frames = {
             let mut reader = self.vault.read().await?;
-            commit::commit_frames(reader.conn(), due.gid, (common, up_to), MAX_COMMITS).await?
+            commit::commit_frames(reader.conn(), due.gid, (common, epoch), MAX_COMMITS).await?
         };
         let any = !frames.is_empty();
         for bytes in frames {
@@ -283,6 +301,23 @@ mod tests {
         // From then on what was pushed is given time to arrive.
         repairs.heard(GID, DEVICE, 2, &at(2));
         assert!(repairs.take_due(Instant::now()).0.is_empty());
+    }
+
+    #[test]
+    fn who_fetches_frames_is_not_sent_their_events_as_well_unless_it_asks() {
+        let repairs = Repairs::default();
+        let due = || repairs.take_due(Instant::now()).0.len();
+        repairs.serves(GID, DEVICE, true);
+        // Told before it had them.
+        repairs.heard(GID, DEVICE, 1, &at(1));
+        assert_eq!(due(), 0);
+        assert!(repairs.take_due(Instant::now()).1.is_some_and(|next| next > Instant::now()));
+        repairs.heard(GID, DEVICE, 2, &Position { pull: true, ..at(1) });
+        assert_eq!(due(), 1);
+        // When no more is fetched, what is missing then is sent.
+        repairs.serves(GID, DEVICE, true);
+        repairs.heard(GID, DEVICE, 3, &at(1));
+        assert_eq!(repairs.take_due(Instant::now() + 3 * HOLD).0.len(), 1);
     }
 
     #[test]

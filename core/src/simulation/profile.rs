@@ -26,6 +26,8 @@ pub enum Mood {
     Quarrels,
     /// The same small thing again and again: long histories.
     Restless,
+    /// To change roles and who is there, again and again.
+    Busy,
 }
 
 /// How often each fault is drawn, against the others.
@@ -88,6 +90,8 @@ pub struct Profile {
     pub quality: Quality,
     /// Which faults.
     pub weights: Weights,
+    /// Of a hundred members those that are not there at all until the busy time ends, the last ones.
+    pub asleep_percent: u64,
     /// What users ask for.
     pub mood: Mood,
     /// Of a hundred commands those that make one and the same member break the protocol.
@@ -105,6 +109,7 @@ impl Profile {
         commands: (5, 60),
         faults: (0, 0),
         dormant_percent: 0,
+        asleep_percent: 0,
         quality: Quality::CALM,
         weights: Weights::NONE,
         mood: Mood::Usual,
@@ -192,18 +197,45 @@ impl Profile {
         ..Self::MIXED
     };
 
-    /// Eight members who are all there, and a change every ten seconds: how rare forks are.
+    /// More than half are never there, and the others are parted for long: histories on both sides that no
+    /// majority can choose from.
+    pub const ASLEEP: Self = Self {
+        name: "asleep",
+        members: (20, 20),
+        busy_ms: (30 * MINUTE, 40 * MINUTE),
+        commands: (250, 350),
+        faults: (2, 4),
+        asleep_percent: 65,
+        quality: Quality::CALM,
+        mood: Mood::Restless,
+        weights: Weights { partition: 1, ..Weights::NONE },
+        ..Self::MIXED
+    };
+
+    /// Two or three who remove each other, with commits that are held back.
+    pub const DUELS: Self = Self {
+        name: "duels",
+        members: (2, 3),
+        busy_ms: (30 * MINUTE, 60 * MINUTE),
+        commands: (10, 40),
+        faults: (3, 10),
+        weights: Weights { partition: 2, withhold: 4, ..Weights::NONE },
+        ..Self::QUARRELS
+    };
+
+    /// Eight members who are all there, and a change every ten seconds: how rare forks are. Of so many wishes
+    /// one in four is allowed and changes anything.
     pub const STEADY: Self = Self {
         name: "steady",
         members: (10, 10),
         busy_ms: (20 * MINUTE, 20 * MINUTE),
-        commands: (120, 120),
-        mood: Mood::Restless,
+        commands: (900, 900),
+        mood: Mood::Busy,
         ..Self::CALM
     };
 
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::CALM,
         Self::MIXED,
         Self::PARTITIONS,
@@ -214,6 +246,8 @@ impl Profile {
         Self::QUARRELS,
         Self::RESTLESS,
         Self::MISDEEDS,
+        Self::ASLEEP,
+        Self::DUELS,
         Self::STEADY,
     ];
 
@@ -246,6 +280,7 @@ impl Profile {
             actions.extend(faults.any(&self.weights, at_ms).map(|fault| fault.planned(at_ms)));
         }
         faults.dormancy(self.dormant_percent, &mut actions);
+        faults.sleep(self.asleep_percent, &mut actions);
         actions.sort_by_key(|planned| planned.at_ms);
         let Self { quality, settle_ms, most_steps, .. } = *self;
         Schedule { seed, members, quality, busy_ms, settle_ms, most_steps, actions }
@@ -333,6 +368,16 @@ impl Faults {
         }
         groups.retain(|group| !group.is_empty());
         Fault::Partition { groups, for_ms: self.length_ms(5 * SECOND) }
+    }
+
+    /// The last members are away until the busy time ends.
+    fn sleep<C>(&self, percent: u64, actions: &mut Vec<Planned<C>>) {
+        let asleep = u64::from(self.members) * percent.min(100) / 100;
+        let asleep = u16::try_from(asleep).unwrap_or(u16::MAX).min(self.members.saturating_sub(1));
+        for member in (self.members - asleep..self.members).map(MemberId) {
+            let away = Fault::Crash { member, at: CrashAt::Now, down_ms: self.busy_ms };
+            actions.push(away.planned(10 * SECOND));
+        }
     }
 
     /// The dormant look in now and then, each time for a minute or so: their processes are down between.

@@ -72,6 +72,11 @@ pub trait Scenario: Sized {
         true
     }
 
+    /// What can only be counted from outside.
+    fn counts(&self, _view: &View<'_, Self>) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// How the world ended, for comparing runs that must end alike.
     fn outcome(&self, _view: &View<'_, Self>) -> String {
         String::new()

@@ -7,6 +7,9 @@ use super::{
     world::World,
 };
 
+/// By then what one member does has reached all others, on wires that lose nothing.
+const ON_ITS_WAY_MS: u64 = 2_000;
+
 impl<S: Scenario> World<'_, S> {
     fn view(&self) -> View<'_, S> {
         View {
@@ -21,11 +24,22 @@ impl<S: Scenario> World<'_, S> {
 
     pub(super) fn judge_step(&mut self) {
         self.judge(When::EveryStep);
-        if self.healed && !self.scenario.is_settled(&self.view()) {
-            self.settled_ms = self.now_ms - self.schedule.busy_ms;
+        if self.healed {
+            self.judge_peace();
         }
         if self.trace.steps >= self.schedule.most_steps {
             self.violate(ENDS, format!("{} steps were not enough", self.trace.steps));
+        }
+    }
+
+    /// Notes until when the world was not settled; but not for what is only on its way.
+    fn judge_peace(&mut self) {
+        if !self.scenario.is_settled(&self.view()) {
+            self.unsettled_since.get_or_insert(self.now_ms);
+        } else if let Some(since) = self.unsettled_since.take()
+            && (since <= self.schedule.busy_ms + ON_ITS_WAY_MS || self.now_ms - since > ON_ITS_WAY_MS)
+        {
+            self.settled_ms = self.now_ms - self.schedule.busy_ms;
         }
     }
 
@@ -48,12 +62,14 @@ impl<S: Scenario> World<'_, S> {
     pub(super) fn report(self) -> Report {
         let outcome =
             if self.violation.is_none() { self.scenario.outcome(&self.view()) } else { String::new() };
+        let outside = self.scenario.counts(&self.view());
         let recorded = (0..).map(MemberId).zip(&self.hosts);
         let writes = recorded
             .flat_map(|(member, host)| host.writes.recorded().iter().map(move |write| (member, *write)))
             .collect();
         let fired = self.hosts.iter().flat_map(|host| host.writes.fired.iter().copied()).collect();
         let mut counts = self.counts;
+        counts.extend(outside);
         counts.extend(self.traffic.counts());
         counts.insert("writes", self.hosts.iter().map(|host| host.writes.attempts).sum());
         counts.insert("writes failed", self.hosts.iter().map(|host| host.writes.failed).sum());
@@ -62,7 +78,11 @@ impl<S: Scenario> World<'_, S> {
             trace: self.trace.hash(),
             steps: self.trace.steps,
             members: self.schedule.members,
-            settled_ms: self.settled_ms,
+            settled_ms: if self.unsettled_since.is_some() {
+                self.now_ms - self.schedule.busy_ms
+            } else {
+                self.settled_ms
+            },
             virtual_ms: self.now_ms,
             counts,
             outcome,

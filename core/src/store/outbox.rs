@@ -346,31 +346,25 @@ pub async fn queue_farewell(
     Ok(())
 }
 
-/// Groups whose farewell a device has not confirmed, with the epochs it was a member before and until.
+/// Groups that a device is no member of any more and does not know it.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn farewells_for(
     conn: &mut SqliteConnection,
     device: DeviceId,
-) -> Result<Vec<(GroupId, u64, u64)>, StoreError> {
-    let rows: Vec<(Vec<u8>, i64, i64)> = sqlx::query_as(
-        "SELECT o.gid, COALESCE(t.epoch, m.joined_epoch), m.left_epoch FROM outbox o \
-         JOIN member m ON m.gid = o.gid AND m.device = o.ref \
-         LEFT JOIN peer_tip t ON t.gid = o.gid AND t.device = o.ref \
+) -> Result<Vec<GroupId>, StoreError> {
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT DISTINCT o.gid FROM outbox o JOIN member m ON m.gid = o.gid AND m.device = o.ref \
          WHERE o.kind = 'farewell' AND o.ref = ? AND m.left_epoch IS NOT NULL",
     )
     .bind(device.as_bytes())
     .fetch_all(conn)
     .await?;
-    rows.into_iter()
-        .map(|(gid, known, left)| {
-            Ok((GroupId::try_from(&*gid)?, known.cast_unsigned(), left.cast_unsigned()))
-        })
-        .collect()
+    rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
-/// The removed device has the commit that removed it.
+/// The removed device said that it knows.
 ///
 /// # Errors
 /// [`StoreError`]

@@ -61,3 +61,20 @@ pub async fn newest(
         })
         .collect()
 }
+
+/// When a state came here, milliseconds; none if it is not here.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn adopted_at(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    sid: StateId,
+) -> Result<Option<i64>, StoreError> {
+    let found = sqlx::query_scalar("SELECT adopted_at FROM mls_state WHERE gid = ? AND sid = ?")
+        .bind(gid.as_bytes())
+        .bind(sid.as_bytes())
+        .fetch_optional(conn)
+        .await?;
+    Ok(found)
+}

@@ -48,6 +48,24 @@ pub async fn note(
     Ok(done.rows_affected() == 1)
 }
 
+/// The state that a device was in by its newest Tip, and its epoch.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn head(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    device: DeviceId,
+) -> Result<Option<(StateId, u64)>, StoreError> {
+    let row: Option<(Vec<u8>, i64)> =
+        sqlx::query_as("SELECT head_sid, epoch FROM peer_tip WHERE gid = ? AND device = ?")
+            .bind(gid.as_bytes())
+            .bind(device.as_bytes())
+            .fetch_optional(conn)
+            .await?;
+    row.map(|(sid, epoch)| Ok((StateId::try_from(&*sid)?, epoch.cast_unsigned()))).transpose()
+}
+
 /// How far a device is in one of this device's logs.
 ///
 /// # Errors

@@ -1,6 +1,8 @@
 //! Frames of another epoch than the receiver's: what was sealed before a commit still opens after it,
 //! and what was sealed after one waits for it.
 
+use std::time::Duration;
+
 use spacepanda_proto::{
     api::v1::{GroupHealth, event::Kind},
     peer::v1::FrameOutcome,
@@ -10,9 +12,15 @@ use super::{Infiltrated, infiltrate};
 use crate::harness::{
     Person,
     feed::Feed,
-    hostile::{text_in, victim},
-    same_world, wait_until,
+    hostile::{counter, text_in, victim},
+    same_world,
+    wait::when,
+    wait_until,
+    world::look,
 };
+
+/// Secrets go after three days.
+const LONGER_THAN_SECRETS_ARE_KEPT: Duration = Duration::from_secs(73 * 60 * 60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_sealed_before_a_commit_opens_after_it_but_not_for_who_came_with_it() {
@@ -45,6 +53,39 @@ async fn a_frame_sealed_before_a_commit_opens_after_it_but_not_for_who_came_with
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_frame_of_a_state_whose_secrets_are_gone_is_stale_and_changes_nothing() {
+    let mut story = Infiltrated::new().await;
+    let Infiltrated { alice, bob, mole, place, .. } = &mut story;
+    let event = mole.append(text_in(&place.channel, "from long ago"));
+    let old = mole.fresh(&[event]);
+    // Days later, while the frame was on its way.
+    alice.server.clock_ahead(LONGER_THAN_SECRETS_ARE_KEPT);
+    alice.server.restart().await;
+    alice.wake().await;
+    let _friend = infiltrate("friend", alice, &[bob], place).await;
+    let before = same_world(&[alice, bob], &place.space, 0).await;
+    wait_until("the states before to be pruned", async || {
+        let space = alice.space(&place.space).await.map_err(|status| status.to_string())?;
+        let retained = space.group.map_or(0, |group| group.retained_epochs);
+        when(retained == 1, format!("{retained} are retained"))
+    })
+    .await;
+    mole.intruder.meet(alice).await;
+    assert_eq!(mole.push(alice, &old).await, FrameOutcome::Foreign);
+    assert_eq!(counter(alice, "spacepanda_frames_total{outcome=\"stale\"}").await, 1);
+    let after = look(alice, &place.space).await.expect("the space");
+    assert_eq!(after.state_id, before.state_id, "nobody moved");
+    for person in [&*alice, bob] {
+        person.send(&place.channel, &format!("{} goes on", person.name())).await;
+    }
+    wait_until("both to read on", async || {
+        let texts = alice.texts(&place.channel).await.map_err(|status| status.to_string())?;
+        when(texts.iter().filter(|text| text.ends_with("goes on")).count() == 2, format!("{texts:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn frames_of_a_commit_that_has_not_come_wait_for_it_and_the_group_says_so() {
     let mut story = Infiltrated::new().await;
     let Infiltrated { alice, bob, mole, place, before } = &mut story;
@@ -61,6 +102,7 @@ async fn frames_of_a_commit_that_has_not_come_wait_for_it_and_the_group_says_so(
     let event = mole.append(text_in(&place.channel, "from an epoch ahead"));
     let ahead = mole.fresh(&[event]);
     assert_eq!(mole.push(bob, &ahead).await, FrameOutcome::Stored);
+    assert_eq!(counter(bob, "spacepanda_frames_total{outcome=\"future\"}").await, 1);
     assert_eq!(next_health(&mut feed).await, GroupHealth::Resyncing);
     assert_eq!(health(bob, &place.space).await, (GroupHealth::Resyncing, before.epoch));
     assert!(bob.texts(&place.channel).await.expect("history").is_empty(), "it cannot be read yet");

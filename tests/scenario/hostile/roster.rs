@@ -111,6 +111,7 @@ async fn of_one_devices_commits_on_one_state_no_third_is_looked_at() {
         let frame = mole.forge_commit(&change, reasons(vec![], vec![]));
         assert_eq!(mole.push(alice, &frame).await, expected);
     }
+    assert_eq!(rejected(alice, "equivocation").await, 1);
     assert_eq!(rejected(alice, "flood").await, 1);
     same_world(&[&story.alice, &story.bob], &story.place.space, 0).await;
 }

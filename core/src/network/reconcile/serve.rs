@@ -121,6 +121,7 @@ impl Network {
             Ok(Some(places)) => {
                 let answer = FrameSet::new(&places).and_then(|set| set.answer(&request.message));
                 let Ok(message) = answer else { return self.nonsense(peer) };
+                self.repairs.serves(gid, certificate.device, false);
                 serving.bytes += message.len();
                 peer_response::Kind::Reconcile(ReconcileReply { message })
             }
@@ -163,6 +164,7 @@ impl Network {
         match page.await {
             Ok(Some((frames, looked_at))) => {
                 serving.bytes += frames.iter().map(Vec::len).sum::<usize>();
+                self.repairs.serves(gid, certificate.device, true);
                 let looked_at = u32::try_from(looked_at).unwrap_or(u32::MAX);
                 peer_response::Kind::FetchFrames(FetchFramesReply { frames, looked_at })
             }

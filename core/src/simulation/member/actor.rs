@@ -45,7 +45,7 @@ pub enum Timer {
 pub enum Wish {
     /// To say something.
     Say,
-    /// To have fresh keys.
+    /// To have fresh keys, long before they are due by themselves.
     Update,
     /// To have someone removed.
     Remove(u16),
@@ -86,6 +86,8 @@ pub struct Member<E: Hostile> {
     pub(super) lost_since: Option<u64>,
     /// When members first and last said that they do not know this device, milliseconds.
     pub(super) strangers: BTreeMap<MemberId, (u64, u64)>,
+    /// Members who are lost, or out of the group, and still say that they know this device; which of both.
+    pub(super) unsettled: BTreeMap<MemberId, bool>,
     /// The leaf that this device last asked to have replaced, and when.
     pub(super) rejoining: Option<([u8; 32], u64)>,
     /// When states were first told of that are not here.
@@ -99,7 +101,7 @@ pub struct Member<E: Hostile> {
     pub(super) head_since: (Option<StateId>, u64),
     /// Since when requests are here.
     pub(super) request_since: BTreeMap<EventId, u64>,
-    /// Since when the user wants fresh keys.
+    /// Since when fresh keys are due.
     pub(super) update_since: Option<u64>,
     /// When letters and commits were last sent to whom.
     pub(super) sent_ms: BTreeMap<(MemberId, FrameId), u64>,
@@ -259,6 +261,7 @@ impl<E: Hostile> Actor for Member<E> {
             lost_since: None,
             rumours: BTreeMap::new(),
             strangers: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             rejoining: None,
             heard: BTreeMap::new(),
             acks: BTreeMap::new(),
@@ -305,6 +308,7 @@ impl<E: Hostile> Actor for Member<E> {
                 let delay_ms = cx.draw().within(&(least..=most));
                 cx.wake_in(delay_ms, Timer::Tip);
                 member.ask_to_join(cx);
+                member.look_at_keys(cx);
                 member.tip_all(cx);
             }
             Timer::Soon => {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     dag::{
         Roster,
+        renewal::due_after,
         turn::{ONLINE, Outlook, Sake, Turn, turn},
     },
     event::{Body, ChangeKind, SignedEvent},
@@ -166,6 +167,18 @@ impl<E: Hostile> Member<E> {
         }))
     }
 
+    /// Notes when this device's keys have become old.
+    pub(super) fn look_at_keys(&mut self, cx: &Cx<'_, E>) {
+        let disk = cx.disk();
+        let Some(head) = disk.safe_at().filter(|_| self.update_since.is_none()) else { return };
+        let Some(last) = disk.dag.last_renewal(&head) else { return };
+        let (Some(row), Some(standing)) = (disk.states.get(&last), disk.standing()) else { return };
+        let age = ms(cx.wall_ms().saturating_sub(row.adopted_ms));
+        if age >= due_after(&disk.device, &last, standing.roster.len()) {
+            self.update_since = Some(cx.monotonic_ms());
+        }
+    }
+
     /// Other devices that were heard of late.
     pub(super) fn online(&self, cx: &Cx<'_, E>) -> BTreeSet<DeviceId> {
         let limit_ms = u64::try_from(ONLINE.as_millis()).unwrap_or(u64::MAX);
@@ -224,9 +237,8 @@ impl<E: Hostile> Member<E> {
         })
         .ok()?;
         self.states.insert(skeleton.sid, child);
-        if reasons.requests.is_empty() {
-            self.update_since = None;
-        }
+        // Every commit renews its committer's keys.
+        self.update_since = None;
         cx.count("commits");
         if rival {
             cx.count("forks seen");

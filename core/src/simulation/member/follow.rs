@@ -70,6 +70,9 @@ impl<E: Hostile> Member<E> {
         }
         match state.process_commit(&opened.body) {
             Ok(processed) => self.enter(parent, commit, processed, cx),
+            Err(CommitError::OwnCommit) if self.lies.doubles.contains(&CommitId::of(&opened.body)) => {
+                self.set_aside(commit, cx);
+            }
             Err(CommitError::OwnCommit) => {
                 cx.output(Output::OwnCommitFromBytes(CommitId::of(&opened.body)));
                 cx.count("own commits forgotten");

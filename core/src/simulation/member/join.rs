@@ -176,7 +176,7 @@ impl<E: Hostile> Member<E> {
                 disk.outbox.remove(&event.id);
             }
             let first = forked.iter().map(|event| event.event.seq).min();
-            if let Some(first) = first.filter(|_| !mutant::on(Mutant::LogKeptByOldCopies)) {
+            if let Some(first) = first {
                 disk.logs.cut(&former, first);
             }
             disk.former_logs.push(former);
@@ -304,11 +304,22 @@ impl<E: Hostile> Member<E> {
         }
         let now_ms = cx.monotonic_ms();
         match echo.leaf_key {
-            Some(_) => drop(self.strangers.remove(&from)),
+            // Who is out of the group or lost remembers a leaf that the others may have removed.
+            Some(_) if !echo.settled => drop(self.unsettled.insert(from, echo.out)),
+            Some(_) => drop((self.strangers.remove(&from), self.unsettled.remove(&from))),
             None => self.strangers.entry(from).or_insert((now_ms, now_ms)).1 = now_ms,
         }
         let Some(standing) = cx.disk().standing() else { return };
-        let others = standing.roster.len().saturating_sub(1);
+        // Who is out says nothing for or against anyone, nor does who is lost where this device is lost itself,
+        // or must not use its leaf.
+        let lost = self.lost_since.is_some_and(|since| since + LOST_MS <= now_ms) || cx.disk().stale;
+        let silent = self.unsettled.iter().filter(|(_, out)| lost || **out).map(|(place, _)| place);
+        let silent = silent.filter(|place| !self.strangers.contains_key(place));
+        let inside = |place: &&MemberId| {
+            let person = cx.setup().person(place.0);
+            person.is_some_and(|person| standing.member(&person.device).is_some())
+        };
+        let others = standing.roster.len().saturating_sub(1 + silent.filter(inside).count());
         let known = |place: &MemberId| {
             let person = cx.setup().person(place.0);
             person.is_some_and(|person| standing.member(&person.device).is_some())

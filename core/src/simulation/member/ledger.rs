@@ -112,6 +112,8 @@ pub struct Ledger {
     pub broken: BTreeMap<&'static str, String>,
     /// How far members said that they have the logs.
     pub told: BTreeMap<MemberId, Arc<super::wire::Tip>>,
+    /// Members to whom someone has said since they started what is known of them, or who were alone.
+    echoed: BTreeSet<MemberId>,
     delivered: BTreeSet<(MemberId, EventId)>,
     fresh: BTreeMap<EventId, BTreeSet<StateId>>,
     sealed: BTreeMap<(StateId, u32, u32), FrameId>,
@@ -136,7 +138,8 @@ impl Ledger {
                 self.removals.remove(&member);
                 self.restored.insert(member);
             }
-            Sight::Started | Sight::Crashed => {}
+            Sight::Started => drop(self.echoed.remove(&member)),
+            Sight::Crashed => {}
         }
     }
 
@@ -144,6 +147,7 @@ impl Ledger {
         let bytes: &[u8] = match message {
             Message::Tip(tip, _) => {
                 self.tips.insert((from, to), at_ms);
+                self.echoed.insert(to);
                 self.told.insert(from, Arc::clone(tip));
                 return;
             }
@@ -187,6 +191,11 @@ impl Ledger {
             Output::Fresh { event, sid } => drop(self.fresh.entry(event).or_default().insert(sid)),
             Output::Sealed { sid, leaf, counter, frame } => {
                 self.check_removals(member, &sid);
+                if !self.echoed.contains(&member) {
+                    self.break_rule("i12_sealed_once", || {
+                        format!("{member} seals in {sid:?} before it can know that its disk is the newest")
+                    });
+                }
                 let first = *self.sealed.entry((sid, leaf, counter)).or_insert(frame);
                 // What a disk that was lost had sealed may be known to nobody who could warn its copy.
                 if first != frame && !self.restored.contains(&member) {
@@ -233,6 +242,16 @@ impl Ledger {
             self.break_rule("i16_isolation", || {
                 format!("{member} commits {:?} though it hears nobody", made.skeleton.sid)
             });
+        }
+        let first = made.skeleton.parent.and_then(|parent| self.made.get(&parent));
+        let up = |it: &&Made| it.skeleton.parent.and_then(|parent| self.made.get(&parent));
+        let before = std::iter::successors(first, up).flat_map(|it| &it.included);
+        if let Some(twice) = before.into_iter().find(|request| made.included.contains(request)).copied() {
+            self.break_rule("i09_no_resurrection", || format!("{member} acts on {twice:?} once more"));
+        }
+        let parent = made.skeleton.parent.and_then(|parent| self.standings.get(&parent));
+        if parent.is_some_and(|standing| standing.roster.len() == 1) {
+            self.echoed.insert(member);
         }
         self.made.insert(made.skeleton.sid, made);
     }

@@ -1,5 +1,7 @@
 //! What a hostile member does: everything here must be refused, outvoted or outlived by the others.
 
+use std::collections::BTreeSet;
+
 use rand::RngCore as _;
 
 use super::{
@@ -27,6 +29,10 @@ pub enum Misdeed {
     LockOut(u16),
     /// It removes someone whom nobody asked to remove.
     Unasked(u16),
+    /// It commits twice in one state, and shows half of the others one commit first, and the rest the other.
+    TwoCommits,
+    /// From now on it says that it has nothing, so that others send it all that they have, again and again.
+    Greed,
 }
 
 /// The lies that go into the Tips of a hostile member.
@@ -38,6 +44,10 @@ pub(super) struct Lies {
     pub(super) supports: Option<[Support; 2]>,
     /// What it says that others support.
     pub(super) forged: Vec<Support>,
+    /// Commits of its own that it shows to others and does not keep.
+    pub(super) doubles: BTreeSet<CommitId>,
+    /// Whether it says that it has no events.
+    pub(super) greedy: bool,
 }
 
 impl Lies {
@@ -54,6 +64,11 @@ impl<E: Hostile> Member<E> {
             Misdeed::TwoFaces => self.show_two_faces(cx),
             Misdeed::LockOut(place) => self.lock_out(place, cx),
             Misdeed::Unasked(place) => self.remove_unasked(place, cx),
+            Misdeed::TwoCommits => self.commit_twice(cx),
+            Misdeed::Greed => {
+                self.lies.greedy = true;
+                Some(())
+            }
         };
         cx.count(if done.is_some() { "misdeeds" } else { "misdeeds without a chance" });
         self.shared = None;
@@ -120,6 +135,27 @@ impl<E: Hostile> Member<E> {
         // That it did not wait for its turn is another matter.
         draft.sake = Sake::OwnUser(ALONE);
         self.make(head, draft, &[victim], cx)
+    }
+
+    fn commit_twice(&mut self, cx: &mut Cx<'_, E>) -> Option<()> {
+        let person = self.person(cx)?;
+        let (identity, key) = (person.identity.clone(), person.key.clone());
+        let head = cx.disk().safe_at().filter(|_| self.confirmed)?;
+        let standing = cx.disk().standing()?.clone();
+        let change = Change { adds: Vec::new(), removes: Vec::new(), policy: standing.policy.clone() };
+        let reasons = Justification::empty(cx.wall_ms()).encode().ok()?;
+        let second = self.load(cx, &head)?.commit(&identity, change, reasons).ok()?;
+        let id = Frame::decode(&second.frame).ok()?.id();
+        let skeleton = Skeleton::sign(&key, &head, &second);
+        self.lies.doubles.insert(second.commit_id);
+        let frame = std::sync::Arc::new(CommitFrame { id, bytes: second.frame, skeleton });
+        for peer in self.reachable(cx).into_iter().filter(|peer| peer.0.is_multiple_of(2)) {
+            cx.send(peer, Message::Commit(frame.clone()));
+        }
+        self.update_since.get_or_insert(cx.monotonic_ms());
+        let mut draft = self.draft_of(head, Vec::new(), cx)?;
+        draft.sake = Sake::OwnUser(ALONE);
+        self.make(head, draft, &[], cx)
     }
 
     fn remove_unasked(&mut self, place: u16, cx: &mut Cx<'_, E>) -> Option<()> {

@@ -22,6 +22,7 @@ pub(super) fn all<E: Hostile>() -> Vec<Rule<Members<E>>> {
         always("i04_equal_knowledge_equal_head", i04_equal_knowledge_equal_head),
         always("i07_restart_equals_no_restart", i07_restart_equals_no_restart),
         always("i08_nothing_to_the_removed", i08_nothing_to_the_removed),
+        always("i09_no_resurrection", i09_acted_on_once),
         always("i12_sealed_once", i12_sealed_once),
         always("i13_rows_stay", i13_rows_stay),
         always("i14_head_on_a_valid_path", i14_head_on_a_valid_path),

@@ -26,7 +26,8 @@ fn wishes(mood: Mood) -> [u32; 7] {
     match mood {
         Mood::Usual => [64, 12, 5, 8, 2, 7, 2],
         Mood::Quarrels => [30, 10, 30, 15, 3, 10, 2],
-        Mood::Restless => [20, 75, 1, 1, 0, 3, 0],
+        Mood::Restless => [20, 65, 1, 11, 0, 3, 0],
+        Mood::Busy => [2, 2, 1, 93, 0, 2, 0],
     }
 }
 
@@ -56,7 +57,9 @@ impl<E: Hostile> Members<E> {
 
 fn misdeed(draw: &mut Draw, members: u16) -> Misdeed {
     let someone = u16::try_from(draw.below(u64::from(members))).unwrap_or_default();
-    match draw.below(4) {
+    match draw.below(6) {
+        4 => Misdeed::TwoCommits,
+        5 => Misdeed::Greed,
         0 => Misdeed::Skeleton,
         1 => Misdeed::TwoFaces,
         2 => Misdeed::LockOut(someone),
@@ -127,6 +130,12 @@ impl<E: Hostile> Scenario for Members<E> {
         let Some(first) = inside.next() else { return true };
         let head = first.disk.at();
         head.is_some() && inside.all(|it| it.disk.at() == head)
+    }
+
+    /// Forks: commits beside another one of the same state, each once, whoever saw them.
+    fn counts(&self, view: &View<'_, Self>) -> Vec<(&'static str, u64)> {
+        let parents: BTreeSet<_> = view.ledger.made.values().map(|made| made.skeleton.parent).collect();
+        vec![("forks", (view.ledger.made.len() - parents.len()) as u64)]
     }
 
     /// Who is in the group and what was said, but not in which state: that depends on who came first.

@@ -1,6 +1,10 @@
 //! Tips: what a device tells others of itself, and what it does when it hears theirs.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     actor::{Cx, Member, Timer},
@@ -128,7 +132,11 @@ impl<E: Hostile> Member<E> {
             counter: cx.disk().counter,
             env_tag: row.env_tag,
             head: stand,
-            acks: self.acks_ahead.clone().unwrap_or_else(|| cx.disk().logs.acks()),
+            acks: match &self.acks_ahead {
+                _ if self.lies.greedy => BTreeMap::new(),
+                Some(ahead) => ahead.clone(),
+                None => cx.disk().logs.acks(),
+            },
             have,
             floor_epoch: cx.disk().floor_epoch(),
             supports: if self.lies.is_empty() {
@@ -147,6 +155,7 @@ impl<E: Hostile> Member<E> {
             counter: heard.copied().unwrap_or_default(),
             logs: logs.map(|(id, log)| (*id, log.contiguous)).collect::<Vec<_>>().into(),
             settled: cx.disk().safe_at().is_some(),
+            out: cx.disk().membership == Membership::Gone,
             leaf_key: leaf.map(|member| member.encryption_key),
         };
         cx.send(peer, Message::Tip(Arc::new(tip), echo));

@@ -133,6 +133,8 @@ pub struct Echo {
     pub logs: Arc<[(LogId, u64)]>,
     /// Whether the sender is in its head, and knows who is.
     pub settled: bool,
+    /// Whether it is out of the group, as far as it knows.
+    pub out: bool,
     /// The HPKE key of its leaf in the sender's head.
     pub leaf_key: Option<[u8; 32]>,
 }

@@ -1,12 +1,13 @@
 //! What must hold when all is healed and has been left alone.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{Seen, inside};
 use crate::{
     dag::{Dag, Node, window},
     event::{Body, ChangeKind, SignedEvent},
     group::{
+        authorize,
         frame::Frame,
         requests::{Candidate, Path, Status, status},
         rows::Rows,
@@ -47,10 +48,13 @@ pub(super) fn i01_no_loss<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> 
         let seen = seen.and_then(|sid| view.ledger.standings.get(&sid));
         // Who came by a branch that lost speaks to those of that branch alone.
         let seen = seen.filter(|standing| standing.member(&event.event.author).is_some());
+        // Whom its author saw removed it was not for, also if that branch lost.
+        let meant = view.ledger.standings.get(&event.event.seen_sid);
         for reader in inside(view) {
             let account = view.setup.people.get(usize::from(reader.member.0)).map(|it| it.account);
             let Some(account) = account else { continue };
-            let was_in = seen.is_some_and(|standing| standing.devices_of(&account).next().is_some());
+            let had = |standing: &Arc<authorize::Standing>| standing.devices_of(&account).next().is_some();
+            let was_in = seen.is_some_and(had) && meant.is_none_or(had);
             if was_in && !reader.disk.logs.has(id) {
                 let withheld = reader.disk.logs.log(&event.event.log);
                 let withheld = withheld.is_some_and(|log| log.entries.contains_key(&event.event.seq));
@@ -160,10 +164,20 @@ pub(super) fn i05_together_again<E: Hostile>(view: &Seen<'_, E>) -> Result<(), S
     Ok(())
 }
 
-/// Devices whose disks were set back to before they came: they know of no group to come back to.
+/// Devices whose disks were set back to before they came, or came again after they had left: they know of no
+/// group to come back to, or wanted out of it. That is so where the group's leaf of theirs is in no state that
+/// their disks know.
 fn forgotten<E: Hostile>(view: &Seen<'_, E>) -> impl Iterator<Item = DeviceId> {
     let restored = view.members().filter(|it| view.ledger.restored.contains(&it.member));
-    restored.filter(|it| it.disk.membership == Membership::Outside).map(|it| it.disk.device)
+    let head = inside(view).find_map(|it| it.disk.standing().cloned());
+    let forgot = move |it: &Standing<'_, Member<E>>| {
+        let device = &it.disk.device;
+        let leaf = head.as_ref().and_then(|head| head.member(device)).map(|member| member.encryption_key);
+        let mut leaves = it.disk.states.values().filter_map(|row| row.standing.member(device));
+        it.disk.membership != Membership::Inside
+            && leaf.is_none_or(|leaf| leaves.all(|member| member.encryption_key != leaf))
+    };
+    restored.filter(forgot).map(|it| it.disk.device)
 }
 
 /// Devices that broke the protocol: what they know, and whether they think to be inside, is their affair.

@@ -62,6 +62,11 @@ pub(super) fn i08_nothing_to_the_removed<E: Hostile>(view: &Seen<'_, E>) -> Resu
     unbroken(view, "i08_nothing_to_the_removed")
 }
 
+/// I9: no request is acted on twice on one path.
+pub(super) fn i09_acted_on_once<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
+    unbroken(view, "i09_no_resurrection")
+}
+
 /// I12: one message for each state, leaf and counter.
 pub(super) fn i12_sealed_once<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
     unbroken(view, "i12_sealed_once")
