@@ -109,7 +109,7 @@ pub async fn apply(
         }
         (Place::Past, _) => Ok(Applied::Duplicate),
         (Place::Wrong(rejection), _) => {
-            note_broken(tx, book, signed, rejection).await?;
+            note_broken(tx, book, reading, signed, rejection).await?;
             Ok(Applied::Rejected(rejection))
         }
     }
@@ -266,7 +266,7 @@ pub async fn drain_parked(
             Place::Later => {}
             Place::Past => event::drop_parked(tx.conn(), signed.id).await?,
             Place::Wrong(rejection) => {
-                note_broken(tx, book, &signed, rejection).await?;
+                note_broken(tx, book, reading, &signed, rejection).await?;
                 event::drop_parked(tx.conn(), signed.id).await?;
             }
         }
@@ -311,11 +311,17 @@ async fn place(tx: &mut WriteTx<'_>, book: &mut LogBook, signed: &SignedEvent) -
 async fn note_broken(
     tx: &mut WriteTx<'_>,
     book: &mut LogBook,
+    reading: &Reading<'_>,
     signed: &SignedEvent,
     rejection: Rejection,
 ) -> Result<(), StoreError> {
     let event = &signed.event;
-    let at = book.log(tx.conn(), event.log).await?.unwrap_or_else(|| new_log(event.author));
+    let at = match book.log(tx.conn(), event.log).await? {
+        Some(at) => at,
+        None if reading.members.get(&event.author).is_some() => new_log(event.author),
+        // Anyone can make devices, and logs of theirs that begin wrong.
+        None => return Ok(()),
+    };
     if rejection != Rejection::Flood && at.device == event.author && !at.broken {
         book.set_log(event.log, LogRow { broken: true, ..at });
     }

@@ -383,6 +383,17 @@ async fn a_stranger_writes_nothing() {
         event.log = stranger.log;
     });
     assert_eq!(bob.take(&intruding).await, Applied::Parked, "a lost branch may have let it in");
+    let wrong = forged(&stranger, &hello, |event| {
+        event.author = stranger.certificate.device;
+        event.log = LogId([78; 16]);
+        event.lamport += 5;
+    });
+    assert_eq!(bob.take(&wrong).await, Applied::Rejected(Rejection::Order));
+    let strangers = {
+        let mut reader = bob.vault.read().await.unwrap();
+        crate::store::event::logs_of_strangers(reader.conn(), GID).await.unwrap()
+    };
+    assert_eq!(strangers, 0, "anyone can make such logs");
     let later = bob.take_at(60 + 60_000, &[&hello]).await;
     assert!(matches!(later[..], [Applied::Processed(_)]));
     assert_eq!(bob.texts().await, ["hello"]);
