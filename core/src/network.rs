@@ -18,6 +18,7 @@ mod echo;
 mod farewell;
 #[cfg(feature = "testing")]
 pub mod foreign;
+mod greeting;
 mod groups;
 mod handover;
 mod handshake;
@@ -118,6 +119,7 @@ pub struct Network {
     links: link::Links,
     tips: tip::Tips,
     repairs: repair::Repairs,
+    greetings: greeting::Greetings,
     reconciling: reconcile::Reconciling,
     echoes: echo::Echoes,
     waits: commit::Waits,
@@ -177,6 +179,7 @@ impl Network {
             pulls: branches::Shown::default(),
             ways: astray::Ways::default(),
             repairs: repair::Repairs::default(),
+            greetings: greeting::Greetings::default(),
             reconciling: reconcile::Reconciling::default(),
             echoes: echo::Echoes::default(),
             strikes: misbehaviour::Strikes::default(),

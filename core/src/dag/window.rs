@@ -18,23 +18,24 @@ use crate::{
 
 /// Commits by which a state may lie behind the head.
 pub const MAX_COMMITS_BEHIND: u64 = 8;
-/// A state stays at least so long: frames sealed before a commit are overtaken by it.
+/// A state stays at least so long after the head left it: frames sealed before a commit are overtaken by it.
 pub const MIN_AGE: Duration = Duration::from_secs(60);
-/// The default age at which a state goes.
+/// A state goes so long after the head left it, by default. When it came does not count: of those who come back
+/// after a week everyone is in a state that old, and their first commits may be rivals.
 pub const MAX_AGE: Duration = Duration::from_secs(72 * 3600);
 /// The least and greatest age that a group's policy may set instead.
 pub const AGE_LIMITS: [Duration; 2] = [Duration::from_secs(3600), Duration::from_secs(7 * 24 * 3600)];
 
 /// The states whose secrets are to be deleted now.
 ///
-/// `held` names the states whose secrets are here and when this device adopted each, in milliseconds
-/// since the Unix epoch like `now_ms`. `head` is the state that this device stands on; it never goes.
-/// Of the others goes, once [`MIN_AGE`] old, a state
+/// `held` names the states whose secrets are here and since when each is of the past: when this device's head
+/// left it, or else when it came, in milliseconds since the Unix epoch like `now_ms`. `head` is the state that
+/// this device stands on; it never goes. Of the others goes, once it has been so for [`MIN_AGE`], a state
 ///
 /// - that is settled: every device of the head's roster supports the next state on the way to the head
 ///   or a later one, so that nobody will commit in this one or seal frames in it;
 /// - that lies more than [`MAX_COMMITS_BEHIND`] commits behind the head;
-/// - that is older than `max_age`, kept within [`AGE_LIMITS`].
+/// - that has been so for `max_age`, kept within [`AGE_LIMITS`].
 ///
 /// A state of another branch is settled, and behind, as the state is where its branch left the way.
 pub fn leaving(
@@ -47,13 +48,13 @@ pub fn leaving(
     let [least, greatest] = AGE_LIMITS;
     let max_age = max_age.clamp(least, greatest);
     let way = Way::to(dag, head);
-    let goes = |sid: &StateId, adopted_ms: i64| {
+    let goes = |sid: &StateId, since_ms: i64| {
         // A clock put back makes states young, never old.
-        let age = Duration::from_millis(u64::try_from(now_ms.saturating_sub(adopted_ms)).unwrap_or(0));
+        let age = Duration::from_millis(u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0));
         let young = age < MIN_AGE && !mutant::on(Mutant::PruneEarly);
         !young && sid != head && (age > max_age || way.has_left(dag, sid))
     };
-    held.into_iter().filter(|(sid, adopted_ms)| goes(sid, *adopted_ms)).map(|(sid, _)| sid).collect()
+    held.into_iter().filter(|(sid, since_ms)| goes(sid, *since_ms)).map(|(sid, _)| sid).collect()
 }
 
 /// The way from a root to the head.

@@ -3,7 +3,7 @@
 use super::Reading;
 use crate::{
     event::SignedEvent,
-    store::{StoreError, WriteTx, roster},
+    store::{StoreError, WriteTx, branch, roster},
 };
 
 /// What is known of an event's author.
@@ -39,11 +39,12 @@ pub(super) async fn authorship(
         return Ok(Authorship::Unknown);
     };
     let (joined, came) = (author.joined_epoch, me.joined_epoch);
+    let entered = branch::entered(tx.conn(), event.gid).await?.map_or(came, |entered| entered.max(came));
     Ok(match author.left_epoch {
-        // A state from before one's own coming: its author was there then. Messages of those who left before
-        // are not for us.
+        // Messages of those who left before this account came are not for us.
         Some(left) if joined < left && left <= came && !event.body.is_state() => Authorship::Foreign,
-        Some(left) if joined < left && joined < came => Authorship::Member,
+        // A state from before its coming, or that it missed before it came back: its author was there then.
+        Some(left) if joined < left && joined < entered => Authorship::Member,
         // Whose end is not after its beginning was counted out by another branch.
         _ => Authorship::Unknown,
     })

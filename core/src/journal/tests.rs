@@ -238,6 +238,18 @@ impl Device {
         space::channel(reader.conn(), id).await.unwrap().is_some()
     }
 
+    /// Is welcomed into a state, having been a member before.
+    async fn comes_back(&self, epoch: u64) {
+        let root = StateId([9; 32]);
+        self.knows(root, epoch).await;
+        self.vault
+            .write(move |tx| {
+                Box::pin(async move { mls::insert_group(tx.conn(), GID, root, LogId([8; 16]), 1).await })
+            })
+            .await
+            .unwrap_or_else(|error: StoreError| panic!("{error}"));
+    }
+
     async fn end(&self, member: usize, epoch: u64) {
         let device = self.authors[member].certificate.device;
         self.vault
@@ -559,6 +571,17 @@ async fn what_a_former_member_wrote_in_a_pruned_state_is_taken() {
     alice.knows(HEAD, 4).await;
     assert!(matches!(alice.take(&before).await, Applied::Processed(_)));
     assert_eq!(alice.texts().await, ["written before I left"]);
+}
+
+#[tokio::test]
+async fn who_came_back_takes_what_former_members_wrote_in_the_states_it_missed() {
+    let (alice, bob) = (Device::new(0).await, Device::new(1).await);
+    let text = bob.say("while you were away").await;
+    // Of Bob, who went and came again meanwhile, she knows that he had gone before.
+    alice.end(1, 5).await;
+    alice.comes_back(20).await;
+    assert!(matches!(alice.take(&text).await, Applied::Processed(_)));
+    assert_eq!(alice.texts().await, ["while you were away"]);
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ impl Waits {
     }
 }
 
-/// Until a member may have told that this vault is the newest.
+/// Until a member may have told that this vault is the newest, or what it lacks.
 const ECHO_WAIT: Duration = Duration::from_millis(200);
 
 impl Network {
@@ -165,11 +165,18 @@ impl Network {
         committed.map(|()| Pending::Nothing)
     }
 
-    /// What to wait for while nobody has said that this vault is the newest: nothing is to be committed on a
-    /// state that an old copy of it takes for the head.
+    /// What to wait for while nobody has said that this vault is the newest, or what happened since it was
+    /// last in touch: nothing is to be committed on a state that an old copy of it, or whoever was away, takes
+    /// for the head.
     pub(super) async fn unconfirmed(self: &Arc<Self>, slot: &mut Slot) -> Result<Option<Pending>, SlotError> {
         let (gid, peers) = (slot.gid(), self.connected_members(slot).await?);
-        if peers.is_empty() || self.echoes.is_confirmed(gid) {
+        if peers.is_empty() {
+            return Ok(None);
+        }
+        if self.greetings.are_all_new(gid, peers.iter().map(|(_, peer)| *peer)) {
+            return Ok(Some(Pending::For(ECHO_WAIT)));
+        }
+        if self.echoes.is_confirmed(gid) {
             return Ok(None);
         }
         self.need_echo(gid, peers.into_iter().map(|(_, peer)| peer).collect());

@@ -5,22 +5,17 @@ use std::{
     time::Instant,
 };
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use spacepanda_proto::peer::v1::{Hello, RefusalReason, peer_request, peer_response};
 
-use super::{Network, handover::PATIENCE, misbehaviour::Offence, pump::refused, strangers};
+use super::{Network, misbehaviour::Offence, pump::refused, strangers};
 use crate::{
     certificate::Certificate,
     clock::now_ms,
-    id::{DeviceId, GroupId},
     journal::tell,
     model::PeerState,
     router::PeerId,
-    store::{StoreError, WriteTx, feed::Entry, outbox, peer},
+    store::{StoreError, WriteTx, feed::Entry, peer},
 };
-
-/// Groups that are caught up in at the same time with one peer.
-const GROUPS_AT_ONCE: usize = 8;
 
 /// Why an introduction failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +95,7 @@ impl Network {
     }
 
     async fn on_verified(self: &Arc<Self>, peer: &PeerId, certificate: Certificate, outbound: bool) {
+        let greeting = self.greetings.begin(*peer, None);
         if !self.open_link(peer, certificate.clone()) {
             return;
         }
@@ -115,7 +111,7 @@ impl Network {
         }
         let (network, peer) = (Arc::clone(self), *peer);
         self.spawn("greeting", async move {
-            if let Err(error) = network.greet(&peer, &certificate).await {
+            if let Err(error) = network.greet(&peer, &certificate, greeting).await {
                 tracing::warn!(%error, "a connected peer could not be brought up to date");
             }
         });
@@ -137,49 +133,5 @@ impl Network {
             }
         }
         tell(tx, &Entry::Peer(certificate.peer_id.clone(), PeerState::Connected), now).await
-    }
-
-    /// Everything that waited for this peer.
-    async fn greet(self: &Arc<Self>, peer: &PeerId, certificate: &Certificate) -> Result<(), StoreError> {
-        let device = certificate.device;
-        let (shared, letters, farewells) = {
-            let mut reader = self.vault.read().await?;
-            let conn = reader.conn();
-            if peer::is_anothers_device(conn, certificate).await? {
-                return Ok(());
-            }
-            let shared = peer::shared_groups(conn, certificate).await?;
-            let letters = outbox::letters_for(conn, device).await?;
-            (shared, letters, outbox::farewells_for(conn, device).await?)
-        };
-        for letter in letters {
-            self.hand_over(letter.gid, device, PATIENCE);
-        }
-        for gid in farewells {
-            self.say_farewell(gid, *peer, device);
-        }
-        let groups = shared.into_iter().map(|gid| self.greet_in(gid, peer, device));
-        stream::iter(groups).buffer_unordered(GROUPS_AT_ONCE).try_collect::<()>().await?;
-        self.wake.outbox.notify_one();
-        self.wake.join.notify_one();
-        self.wake.commit.notify_one();
-        Ok(())
-    }
-
-    /// Catches up in a group with a peer that has just come, and only then tells it how far that is: what is
-    /// fetched it need not send.
-    async fn greet_in(
-        self: &Arc<Self>,
-        gid: GroupId,
-        peer: &PeerId,
-        device: DeviceId,
-    ) -> Result<(), StoreError> {
-        self.repairs.meet(gid, device);
-        tokio::join!(self.listen_for_echo(gid, peer), self.reconcile(gid, peer));
-        self.tip_to(gid, peer).await;
-        if self.echoes.is_confirmed(gid) {
-            self.push_unstored(gid, peer).await?;
-        }
-        Ok(())
     }
 }

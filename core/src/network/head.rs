@@ -303,7 +303,7 @@ impl Network {
             branch::held(reader.conn(), gid).await?
         };
         let min_age = i64::try_from(window::MIN_AGE.as_millis()).unwrap_or(i64::MAX);
-        let is_young = |(sid, adopted): &(StateId, i64)| *sid != head && now - adopted < min_age;
+        let is_young = |(sid, since): &(StateId, i64)| *sid != head && now - since < min_age;
         let young = held.iter().any(is_young);
         let dag = slot.dag(&self.vault, self.keys.device_id()).await?;
         let leaving = window::leaving(dag, &head, held, now, window::MAX_AGE);

@@ -20,6 +20,21 @@ const FIRST_ENTRY: u64 = 1;
 /// their secrets are gone.
 const DEPTH: u64 = 128;
 
+/// The epoch of the state in which this device founded the group or was last welcomed into it.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn entered(conn: &mut SqliteConnection, gid: GroupId) -> Result<Option<u64>, StoreError> {
+    let epoch: Option<i64> = sqlx::query_scalar(
+        "SELECT s.epoch FROM mls_group g JOIN mls_state s ON s.gid = g.gid AND s.sid = g.root_sid \
+         WHERE g.gid = ?",
+    )
+    .bind(gid.as_bytes())
+    .fetch_optional(conn)
+    .await?;
+    Ok(epoch.map(i64::cast_unsigned))
+}
+
 /// Everything the choice of a group's head is made from; `None` for a group that was never entered.
 ///
 /// # Errors
@@ -330,18 +345,20 @@ pub async fn reopen_and_settle(
     Ok(())
 }
 
-/// States whose secrets are here, and since when, milliseconds.
+/// States whose secrets are here, and since when each could have been pruned: when the head left it, or else
+/// when it came; milliseconds.
 ///
 /// # Errors
 /// [`StoreError`]
 pub async fn held(conn: &mut SqliteConnection, gid: GroupId) -> Result<Vec<(StateId, i64)>, StoreError> {
     let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(
-        "SELECT sid, adopted_at FROM mls_state WHERE gid = ? AND pruned_at IS NULL AND opaque = 0",
+        "SELECT sid, MAX(adopted_at, COALESCE(left_at, 0)) FROM mls_state \
+         WHERE gid = ? AND pruned_at IS NULL AND opaque = 0",
     )
     .bind(gid.as_bytes())
     .fetch_all(conn)
     .await?;
-    rows.into_iter().map(|(sid, adopted)| Ok((StateId::try_from(&*sid)?, adopted))).collect()
+    rows.into_iter().map(|(sid, since)| Ok((StateId::try_from(&*sid)?, since))).collect()
 }
 
 /// Deletes the secrets of states; their skeletons stay.
@@ -433,7 +450,7 @@ mod tests {
                             insert_child(tx.conn(), GID, node, None, 1).await?;
                         }
                         sqlx::query("UPDATE mls_state SET opaque = 0").execute(tx.conn()).await?;
-                        mls::set_head(tx.conn(), GID, sid(head)).await
+                        mls::set_head(tx.conn(), GID, sid(head), 1).await
                     })
                 })
                 .await;
@@ -458,6 +475,19 @@ mod tests {
         let dag = fixture.dag().await;
         assert_eq!(dag.nodes().len() as u64, DEPTH + 1);
         assert_eq!(dag.head(), Some(Head::At(sid(299))));
+    }
+
+    #[tokio::test]
+    async fn a_state_is_of_the_past_since_the_head_left_it() {
+        let fixture = Fixture::with(vec![state(0, None, 1, OWN), state(1, Some(0), 2, OWN)], 0).await;
+        let held = async || held(fixture.vault.read().await.unwrap().conn(), GID).await.unwrap();
+        assert_eq!(held().await, [(sid(0), 1), (sid(1), 1)]);
+        let moved: Result<(), StoreError> = fixture
+            .vault
+            .write(|tx| Box::pin(async { mls::set_head(tx.conn(), GID, sid(1), 70).await }))
+            .await;
+        moved.unwrap();
+        assert_eq!(held().await, [(sid(0), 70), (sid(1), 1)]);
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ const VAULT: &[Script] = &[
     ("0006_rejoin.sql", include_str!("../../../migrations/vault/0006_rejoin.sql")),
     ("0007_restored.sql", include_str!("../../../migrations/vault/0007_restored.sql")),
     ("0008_succeeded.sql", include_str!("../../../migrations/vault/0008_succeeded.sql")),
+    ("0009_left_state.sql", include_str!("../../../migrations/vault/0009_left_state.sql")),
 ];
 const SERVER: &[Script] = &[("0001_server.sql", include_str!("../../../migrations/server/0001_server.sql"))];
 

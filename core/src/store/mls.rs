@@ -164,11 +164,25 @@ pub async fn live_groups(conn: &mut SqliteConnection) -> Result<Vec<GroupId>, St
     rows.iter().map(|gid| Ok(GroupId::try_from(&**gid)?)).collect()
 }
 
-/// Moves the head pointer.
+/// Moves the head pointer; the state that it leaves is one to be pruned from `now` on, milliseconds.
 ///
 /// # Errors
 /// [`StoreError`]
-pub async fn set_head(conn: &mut SqliteConnection, gid: GroupId, head: StateId) -> Result<(), StoreError> {
+pub async fn set_head(
+    conn: &mut SqliteConnection,
+    gid: GroupId,
+    head: StateId,
+    now: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE mls_state SET left_at = ?1 WHERE gid = ?2 AND sid <> ?3 \
+         AND sid = (SELECT head_sid FROM mls_group WHERE gid = ?2)",
+    )
+    .bind(now)
+    .bind(gid.as_bytes())
+    .bind(head.as_bytes())
+    .execute(&mut *conn)
+    .await?;
     sqlx::query("UPDATE mls_group SET head_sid = ? WHERE gid = ?")
         .bind(head.as_bytes())
         .bind(gid.as_bytes())
@@ -250,7 +264,7 @@ pub async fn states_waited_for(conn: &mut SqliteConnection) -> Result<Vec<Tagged
 /// [`StoreError`]
 #[cfg(feature = "testing")]
 pub async fn age_states(conn: &mut SqliteConnection, gid: GroupId, by_ms: i64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE mls_state SET adopted_at = adopted_at - ? WHERE gid = ?")
+    sqlx::query("UPDATE mls_state SET adopted_at = adopted_at - ?1, left_at = left_at - ?1 WHERE gid = ?2")
         .bind(by_ms)
         .bind(gid.as_bytes())
         .execute(conn)

@@ -36,7 +36,7 @@ pub(super) struct Move {
 impl Move {
     pub(super) async fn store(&self, tx: &mut WriteTx<'_>, now: i64) -> Result<(), StoreError> {
         let gid = self.gid;
-        mls::set_head(tx.conn(), gid, self.facts.sid).await?;
+        mls::set_head(tx.conn(), gid, self.facts.sid, now).await?;
         self.go(tx, now).await?;
         self.come(tx, now).await?;
         self.change_roles(tx, now).await?;

@@ -176,23 +176,29 @@ impl Disk {
             env_tag,
             own,
             adopted_ms: at_ms,
+            left_ms: None,
             entry,
             included,
             stable,
             skeleton,
         };
         self.states.insert(sid, row);
-        self.look();
+        self.look(at_ms);
     }
 
     /// Finds the head anew, and counts when the way on from a state changed.
-    pub(super) fn look(&mut self) {
+    pub(super) fn look(&mut self, now_ms: u64) {
         self.version += 1;
         let before = self.stand();
         let first = self.head.filter(|head| mutant::on(Mutant::FirstSeenWins) && self.is_cut_off(*head));
         self.head = first.or_else(|| self.dag.head());
         self.known = self.fingerprint();
         let after = self.stand();
+        if before != after
+            && let Some(row) = before.and_then(|before| self.states.get_mut(&before))
+        {
+            row.left_ms = Some(now_ms);
+        }
         if let (Some(before), Some(after)) = (before, after)
             && !self.dag.is_below(&after, &before)
             && let Some(fork) = self.fork(&before, &after)
@@ -362,7 +368,7 @@ impl Disk {
         if let Some(row) = self.states.get_mut(sid) {
             row.rows = None;
             let least_ms = u64::try_from(MIN_AGE.as_millis()).unwrap_or(u64::MAX);
-            if now_ms.saturating_sub(row.adopted_ms) < least_ms {
+            if now_ms.saturating_sub(row.past_since_ms()) < least_ms {
                 self.pruned_early.push(*sid);
             }
         }

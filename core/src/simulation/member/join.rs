@@ -157,10 +157,11 @@ impl<E: Hostile> Member<E> {
         let first = cx.disk().entries == 0;
         let (forked, before) = (self.forked(cx), cx.disk().version);
         let (sid, echoed) = (bundle.skeleton.sid, self.echoed);
+        let now_ms = cx.wall_ms();
         self.write(cx, "T6 join", |disk| {
             disk.adopt(adoption);
             disk.believe(&bundle.skeleton);
-            disk.look();
+            disk.look(now_ms);
             // Whatever an older copy of this disk told others, what comes now is newer.
             disk.counter = disk.counter.max(echoed) + 1;
             // Who was a member before is to have what it may have of all that it missed.
@@ -183,7 +184,7 @@ impl<E: Hostile> Member<E> {
             disk.disowned = false;
             if disk.stale {
                 disk.dag.forsake(disk.entries);
-                disk.look();
+                disk.look(now_ms);
             }
             disk.fence = (disk.stale || disk.fence.is_some()).then_some(sid);
             disk.stale = false;
@@ -328,9 +329,10 @@ impl<E: Hostile> Member<E> {
         let strangers = long.filter(|(place, _)| known(place)).count();
         if strangers * 2 > others {
             self.strangers.clear();
+            let now_ms = cx.wall_ms();
             let told = self.write(cx, "T4 votes", |disk| {
                 disk.disowned = true;
-                disk.look();
+                disk.look(now_ms);
             });
             if told.is_ok() {
                 cx.count("members of a lost branch alone");

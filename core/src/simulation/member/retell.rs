@@ -79,7 +79,7 @@ pub(super) fn retell<E: Hostile>(
         for proof in of.disk.dag.supports().equivocations() {
             disk.dag.convict(*proof);
         }
-        disk.look();
+        disk.look(wall_ms);
     });
     disk
 }

@@ -29,6 +29,8 @@ pub struct StateRow {
     pub own: bool,
     /// When it came here, by the device's clock, milliseconds.
     pub adopted_ms: u64,
+    /// When the head last left it.
+    pub left_ms: Option<u64>,
     /// The how many-th entry of this device it was, if it was one.
     pub entry: Option<u64>,
     /// What its rows were at first, where this device made the commit: it cannot be told of it again.
@@ -39,6 +41,13 @@ pub struct StateRow {
     pub stable: [u8; 32],
     /// The commit.
     pub skeleton: Skeleton,
+}
+
+impl StateRow {
+    /// Since when it is a state of the past, by the device's clock, milliseconds.
+    pub(super) fn past_since_ms(&self) -> u64 {
+        self.adopted_ms.max(self.left_ms.unwrap_or_default())
+    }
 }
 
 /// A state to be stored.

@@ -54,6 +54,7 @@ impl<E: Hostile> Member<E> {
         let Some(key) = key else { return false };
         let gid = *cx.disk().dag.gid();
         let before = cx.disk().stand();
+        let wall_ms = cx.wall_ms();
         let moved = self.write(cx, "T6 switch", |disk| {
             if !mutant::on(Mutant::TipCounterNotKept) {
                 disk.counter += 1;
@@ -62,7 +63,7 @@ impl<E: Hostile> Member<E> {
             if mutant::on(Mutant::OutboxDroppedOnSwitch) {
                 disk.outbox.clear();
             }
-            disk.look();
+            disk.look(wall_ms);
         });
         if moved.is_ok() {
             self.note_switch(before, cx);
@@ -77,7 +78,7 @@ impl<E: Hostile> Member<E> {
         let wall_ms = cx.wall_ms();
         let now_ms = wall_ms.cast_signed();
         let live = disk.states.iter().filter(|(_, row)| row.rows.is_some());
-        let held = live.map(|(sid, row)| (*sid, row.adopted_ms.cast_signed()));
+        let held = live.map(|(sid, row)| (*sid, row.past_since_ms().cast_signed()));
         let max_age = Duration::from_millis(cx.setup().config.window_ms);
         let leaving = window::leaving(&disk.dag, &stand, held, now_ms, max_age);
         if leaving.is_empty() {
@@ -85,7 +86,7 @@ impl<E: Hostile> Member<E> {
         }
         let pruned = self.write(cx, "T6 prune", |disk| {
             leaving.iter().for_each(|sid| disk.prune(sid, wall_ms));
-            disk.look();
+            disk.look(wall_ms);
         });
         for sid in &leaving {
             self.states.remove(sid);
@@ -268,11 +269,11 @@ impl<E: Hostile> Member<E> {
         if supports.is_empty() && proofs.is_empty() {
             return;
         }
-        let before = disk.stand();
+        let (before, wall_ms) = (disk.stand(), cx.wall_ms());
         let stored = self.write(cx, "T4 votes", |disk| {
             let mut heard: Vec<_> = supports.into_iter().map(|it| disk.dag.support(it)).collect();
             heard.extend(proofs.into_iter().map(|proof| disk.dag.convict(proof)));
-            disk.look();
+            disk.look(wall_ms);
             heard
         });
         let Ok(heard) = stored else { return };
@@ -306,10 +307,10 @@ impl<E: Hostile> Member<E> {
         if believed.is_empty() {
             return;
         }
-        let before = disk.stand();
+        let (before, wall_ms) = (disk.stand(), cx.wall_ms());
         let stored = self.write(cx, "T4 votes", |disk| {
             believed.iter().for_each(|skeleton| disk.believe(skeleton));
-            disk.look();
+            disk.look(wall_ms);
         });
         if stored.is_ok() {
             cx.count("rumours believed");

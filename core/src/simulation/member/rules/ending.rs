@@ -318,7 +318,7 @@ pub(super) fn i11_window<E: Hostile>(view: &Seen<'_, E>) -> Result<(), String> {
         let (disk, now_ms) = (member.disk, process.wall_ms.cast_signed());
         let Some(stand) = disk.stand() else { continue };
         let live = disk.states.iter().filter(|(_, row)| row.rows.is_some());
-        let held = live.map(|(sid, row)| (*sid, row.adopted_ms.cast_signed()));
+        let held = live.map(|(sid, row)| (*sid, row.past_since_ms().cast_signed()));
         let max_age = Duration::from_millis(view.setup.config.window_ms);
         let leaving = window::leaving(&disk.dag, &stand, held, now_ms, max_age);
         if let Some(late) = leaving.first() {
