@@ -58,11 +58,12 @@ async fn a_frame_of_a_state_whose_secrets_are_gone_is_stale_and_changes_nothing(
     let Infiltrated { alice, bob, mole, place, before: long_ago } = &mut story;
     let event = mole.append(text_in(&place.channel, "from long ago"));
     let old = mole.fresh(&[event]);
-    // Days later, while the frame was on its way.
+    let _friend = infiltrate("friend", alice, &[bob], place).await;
+    // Days after the group left its state, while the frame was on its way.
     alice.server.clock_ahead(LONGER_THAN_SECRETS_ARE_KEPT);
     alice.server.restart().await;
     alice.wake().await;
-    let _friend = infiltrate("friend", alice, &[bob], place).await;
+    let _another = infiltrate("another friend", alice, &[bob], place).await;
     let before = same_world(&[alice, bob], &place.space, 0).await;
     wait_until("the states of long ago to be pruned", async || {
         let space = alice.space(&place.space).await.map_err(|status| status.to_string())?;

@@ -173,6 +173,19 @@ impl Group {
         }
     }
 
+    /// Waits until someone has the secrets of so many states at most.
+    pub(super) async fn forgets(&self, who: usize, most: u32) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let group = self.houses[who].session.space(self.space).await.unwrap().group;
+            if group.retained_epochs <= most {
+                return;
+            }
+            assert!(Instant::now() < end, "old secrets are still there: {group:?}");
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     async fn look(&self, members: &[usize]) -> Result<World, String> {
         let mut first: Option<(GroupStatus, World)> = None;
         for (number, house) in self.houses.iter().enumerate() {

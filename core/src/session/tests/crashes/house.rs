@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -17,6 +18,8 @@ use crate::{
 };
 
 const KEY: [u8; 32] = [7; 32];
+const CLOSING: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Where a device dies: beside the step that this function asks for.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +55,17 @@ impl House {
         self.directory.path().join("vault.db")
     }
 
-    /// Its vault, while it is stopped.
+    /// Its vault, while it is stopped. Of a process that dies nothing is left; here the connections of the one
+    /// before may take a moment to close.
     pub(super) async fn open(&self) -> Vault {
-        Vault::open(&self.path(), &key(), &self.metrics).await.unwrap()
+        let end = Instant::now() + CLOSING;
+        loop {
+            match Vault::open(&self.path(), &key(), &self.metrics).await {
+                Ok(vault) => return vault,
+                Err(StoreError::Database) if Instant::now() < end => tokio::time::sleep(LOOK_EVERY).await,
+                Err(error) => panic!("{}: {error}", self.name),
+            }
+        }
     }
 
     pub(super) async fn stop(&self) {
