@@ -8,22 +8,21 @@ mod serve;
 mod take;
 mod turn;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use spacepanda_proto::peer::v1::{FetchFrames, Reconcile, RefusalReason, peer_request, peer_response};
 use tokio::time::Instant;
 
 pub(super) use self::turn::Reconciling;
-use self::turn::Turn;
+use self::turn::{Suspicion, Turn};
 use super::{
     Network, SlotError,
     link::{UNKNOWN_PEER_TRIES, UNKNOWN_PEER_WAIT},
     misbehaviour::Offence,
-    tip::Position,
 };
 use crate::{
     certificate::Certificate,
-    id::{FramePlace, GroupId},
+    id::{FramePlace, GroupId, LogId},
     reconcile::{FrameSet, MAX_PLACES, first_place},
     router::PeerId,
     store::{frame_set, logbook, mls},
@@ -48,8 +47,8 @@ pub(super) const PAGE_BYTES: usize = 512 * 1024;
 pub(super) enum Lack {
     /// The state with this tag.
     State([u8; 16]),
-    /// Events up to where another device is.
-    Events(Position),
+    /// Events up to where another device is in each log.
+    Events(HashMap<LogId, u64>),
 }
 
 /// How a run ended.
@@ -116,12 +115,12 @@ impl Network {
 
     /// A peer seems to have what this device lacks: looks again in a moment, and fetches it.
     pub(super) fn suspect(self: &Arc<Self>, gid: GroupId, peer: &PeerId, lack: Lack) {
-        let Some(wait) = self.reconciling.suspect(gid, peer, Instant::now()) else { return };
+        let Some(wait) = self.reconciling.suspect(gid, peer, lack, Instant::now()) else { return };
         let (network, peer) = (Arc::clone(self), *peer);
         self.spawn("reconcile", async move {
             tokio::time::sleep(wait.max(SETTLE)).await;
-            network.reconciling.looked(gid, &peer);
-            match network.is_lacking(gid, &lack).await {
+            let suspicion = network.reconciling.looks(gid, &peer);
+            match network.is_lacking(gid, &suspicion).await {
                 Ok(true) => network.reconcile(gid, &peer).await,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "what is missing cannot be told"),
@@ -129,16 +128,17 @@ impl Network {
         });
     }
 
-    async fn is_lacking(&self, gid: GroupId, lack: &Lack) -> Result<bool, SlotError> {
+    async fn is_lacking(&self, gid: GroupId, suspicion: &Suspicion) -> Result<bool, SlotError> {
         let mut reader = self.vault.read().await?;
-        match lack {
-            Lack::State(tag) => Ok(mls::state_by_tag(reader.conn(), tag).await?.is_none()),
-            Lack::Events(position) => {
-                let logs = logbook::logs(reader.conn(), gid).await?;
-                let held = |log| logs.iter().find(|(id, _)| *id == log).map_or(0, |(_, row)| row.contiguous);
-                Ok(position.logs.iter().any(|(log, said)| *said > held(*log)))
+        for tag in suspicion.states() {
+            if mls::state_by_tag(reader.conn(), tag).await?.is_none() {
+                return Ok(true);
             }
         }
+        let Some(said) = suspicion.logs() else { return Ok(false) };
+        let logs = logbook::logs(reader.conn(), gid).await?;
+        let held = |log| logs.iter().find(|(id, _)| *id == log).map_or(0, |(_, row)| row.contiguous);
+        Ok(said.iter().any(|(log, said)| *said > held(*log)))
     }
 
     async fn fetch_what_is_lacking(

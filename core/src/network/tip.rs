@@ -210,7 +210,7 @@ impl Network {
             return Ok(FrameOutcome::Duplicate);
         };
         if moved {
-            self.suspect(gid, peer, Lack::Events(position.clone()));
+            self.suspect(gid, peer, Lack::Events(position.logs.clone()));
         }
         self.acknowledge(slot, peer, (device, counter), &position).await?;
         self.hear_tip(slot, peer, device, &position).await?;

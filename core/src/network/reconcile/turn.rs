@@ -1,20 +1,25 @@
 //! Whose turn it is to reconcile a group, how often, and what waits meanwhile.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::MutexGuard, time::Instant};
 
-use super::serve::Served;
-use crate::{id::GroupId, router::PeerId};
+use super::{Lack, serve::Served};
+use crate::{
+    id::{GroupId, LogId},
+    router::PeerId,
+};
 
 /// A group is reconciled with a peer this often at most.
 const EVERY: Duration = Duration::from_secs(2);
 /// Peers and groups that are remembered; beyond it all are forgotten.
 const MAX_REMEMBERED: usize = 4_096;
+/// States of which a peer may show that they are missing, until that is looked into.
+const MAX_STATES: usize = 8;
 /// Tips wait this long at most for a run to end.
 const QUIET: Duration = Duration::from_secs(20);
 
@@ -23,8 +28,36 @@ const QUIET: Duration = Duration::from_secs(20);
 pub(in crate::network) struct Reconciling {
     turns: Mutex<HashMap<GroupId, Arc<Turn>>>,
     last: Mutex<HashMap<(GroupId, PeerId), Instant>>,
-    suspected: Mutex<HashSet<(GroupId, PeerId)>>,
+    suspected: Mutex<HashMap<(GroupId, PeerId), Suspicion>>,
     pub(super) served: Served,
+}
+
+/// What a peer showed to be missing here since that was last looked into.
+#[derive(Default)]
+pub(super) struct Suspicion {
+    states: Vec<[u8; 16]>,
+    logs: Option<HashMap<LogId, u64>>,
+}
+
+impl Suspicion {
+    /// Of many states a few are remembered, of positions the last: whoever lacks any looks for all.
+    fn add(&mut self, lack: Lack) {
+        match lack {
+            Lack::State(tag) if self.states.len() < MAX_STATES => self.states.push(tag),
+            Lack::State(_) => {}
+            Lack::Events(logs) => self.logs = Some(logs),
+        }
+    }
+
+    /// Tags of states in which the peer seals.
+    pub(super) fn states(&self) -> &[[u8; 16]] {
+        &self.states
+    }
+
+    /// Where the peer is in each log.
+    pub(super) fn logs(&self) -> Option<&HashMap<LogId, u64>> {
+        self.logs.as_ref()
+    }
 }
 
 /// One group's.
@@ -115,20 +148,28 @@ impl Reconciling {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(&(gid, *peer));
     }
 
-    /// How long until a suspicion may be looked into; nothing when one waits already.
-    pub(super) fn suspect(&self, gid: GroupId, peer: &PeerId, now: Instant) -> Option<Duration> {
+    /// How long until a suspicion may be looked into; nothing when one waits already, which takes this one in.
+    pub(super) fn suspect(&self, gid: GroupId, peer: &PeerId, lack: Lack, now: Instant) -> Option<Duration> {
         let mut suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner);
-        if suspected.len() >= MAX_REMEMBERED || !suspected.insert((gid, *peer)) {
-            return None;
+        let full = suspected.len() >= MAX_REMEMBERED;
+        match suspected.entry((gid, *peer)) {
+            Entry::Occupied(mut waiting) => {
+                waiting.get_mut().add(lack);
+                return None;
+            }
+            Entry::Vacant(_) if full => return None,
+            Entry::Vacant(new) => new.insert(Suspicion::default()).add(lack),
         }
+        drop(suspected);
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let next = last.get(&(gid, *peer)).map_or(now, |last| *last + EVERY);
         Some(next.saturating_duration_since(now))
     }
 
     /// A suspicion is looked into.
-    pub(super) fn looked(&self, gid: GroupId, peer: &PeerId) {
-        self.suspected.lock().unwrap_or_else(PoisonError::into_inner).remove(&(gid, *peer));
+    pub(super) fn looks(&self, gid: GroupId, peer: &PeerId) -> Suspicion {
+        let mut suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner);
+        suspected.remove(&(gid, *peer)).unwrap_or_default()
     }
 }
 
@@ -145,9 +186,11 @@ mod tests {
         assert!(reconciling.is_due(GID, &one, now));
         assert!(!reconciling.is_due(GID, &one, now + EVERY / 2));
         assert!(reconciling.is_due(GID, &other, now));
-        assert_eq!(reconciling.suspect(GID, &one, now + EVERY / 2), Some(EVERY / 2));
-        assert_eq!(reconciling.suspect(GID, &one, now + EVERY / 2), None, "one look is enough");
-        reconciling.looked(GID, &one);
+        let suspect = |lack| reconciling.suspect(GID, &one, lack, now + EVERY / 2);
+        assert_eq!(suspect(Lack::Events(HashMap::from([(LogId([3; 16]), 1)]))), Some(EVERY / 2));
+        assert_eq!(suspect(Lack::State([4; 16])), None, "one look is enough");
+        let suspicion = reconciling.looks(GID, &one);
+        assert!(suspicion.logs().is_some() && suspicion.states() == [[4; 16]], "and for all of it");
         assert!(reconciling.is_due(GID, &one, now + EVERY));
         reconciling.at_once_again(GID, &one);
         assert!(reconciling.is_due(GID, &one, now + EVERY));
