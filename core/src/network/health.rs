@@ -6,7 +6,12 @@ use crate::{
     id::GroupId,
     journal::tell,
     model::GroupHealth,
-    store::{StoreError, WriteTx, feed::Entry, health as stored, rejoin},
+    store::{
+        StoreError, WriteTx,
+        feed::Entry,
+        health::{self as stored, Teller},
+        rejoin,
+    },
 };
 
 /// Why a group is forked.
@@ -40,8 +45,17 @@ pub(super) async fn set(
     health: GroupHealth,
     detail: &'static str,
 ) -> Result<(), StoreError> {
+    set_by(tx, gid, (health, detail), Teller::Any).await
+}
+
+async fn set_by(
+    tx: &mut WriteTx<'_>,
+    gid: GroupId,
+    (health, detail): (GroupHealth, &'static str),
+    teller: Teller,
+) -> Result<(), StoreError> {
     let now = now_ms();
-    if stored::set(tx.conn(), gid, health, detail, now).await? {
+    if stored::set(tx.conn(), gid, (health, detail), teller, now).await? {
         tell(tx, &Entry::Health(gid, health, detail.into()), now).await?;
     }
     Ok(())
@@ -90,11 +104,7 @@ pub(super) async fn set_of_copy(
     health: GroupHealth,
     detail: &'static str,
 ) -> Result<(), StoreError> {
-    let now = now_ms();
-    if stored::set_of_copy(tx.conn(), gid, health, detail, now).await? {
-        tell(tx, &Entry::Health(gid, health, detail.into()), now).await?;
-    }
-    Ok(())
+    set_by(tx, gid, (health, detail), Teller::Copies).await
 }
 
 /// The others are in a state that this device cannot enter.

@@ -11,6 +11,16 @@ use crate::{
     model::{GroupHealth, GroupStatus},
 };
 
+/// Whose words a group's health is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Teller {
+    /// Whoever looks after the group. Of a device that is an old copy of itself nothing is said but that,
+    /// and that it was removed.
+    Any,
+    /// What found that the device is an old copy of itself.
+    Copies,
+}
+
 /// Sets the health; true when it changed.
 ///
 /// # Errors
@@ -18,45 +28,21 @@ use crate::{
 pub async fn set(
     conn: &mut SqliteConnection,
     gid: GroupId,
-    health: GroupHealth,
-    detail: &str,
+    (health, detail): (GroupHealth, &str),
+    teller: Teller,
     now: i64,
 ) -> Result<bool, StoreError> {
     let name = space::health_name(health);
     let done = sqlx::query(
         "UPDATE mls_group SET health = ?1, health_detail = ?2, health_since = ?4 \
          WHERE gid = ?3 AND (health <> ?1 OR health_detail <> ?2) \
-         AND (health = 'ok' OR ?1 = 'removed' OR NOT EXISTS (SELECT 1 FROM restored WHERE gid = ?3))",
+         AND (?5 OR health = 'ok' OR ?1 = 'removed' OR NOT EXISTS (SELECT 1 FROM restored WHERE gid = ?3))",
     )
     .bind(name)
     .bind(detail)
     .bind(gid.as_bytes())
     .bind(now)
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Sets the health of a group in which this device is an old copy of itself; true when that is news. Nothing
-/// else changes it until the device has entered anew.
-///
-/// # Errors
-/// [`StoreError`]
-pub async fn set_of_copy(
-    conn: &mut SqliteConnection,
-    gid: GroupId,
-    health: GroupHealth,
-    detail: &str,
-    now: i64,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query(
-        "UPDATE mls_group SET health = ?1, health_detail = ?2, health_since = ?4 \
-         WHERE gid = ?3 AND (health <> ?1 OR health_detail <> ?2)",
-    )
-    .bind(space::health_name(health))
-    .bind(detail)
-    .bind(gid.as_bytes())
-    .bind(now)
+    .bind(teller == Teller::Copies)
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
