@@ -8,7 +8,7 @@ use super::{
 };
 
 /// By then what one member does has reached all others, on wires that lose nothing.
-const ON_ITS_WAY_MS: u64 = 2_000;
+pub(super) const ON_ITS_WAY_MS: u64 = 2_000;
 
 impl<S: Scenario> World<'_, S> {
     fn view(&self) -> View<'_, S> {

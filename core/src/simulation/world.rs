@@ -11,6 +11,7 @@ use super::{
     scenario::{Rule, Scenario, Sight, When},
     schedule::{Action, Fault, Planned, Schedule},
     trace::{Cause, Trace},
+    verdict::ON_ITS_WAY_MS,
 };
 
 type Command<S> = <<S as Scenario>::Actor as Actor>::Command;
@@ -110,7 +111,12 @@ impl<'s, S: Scenario> World<'s, S> {
             return;
         }
         self.heal();
-        self.run_until(busy_ms.saturating_add(self.schedule.settle_ms));
+        let end_ms = busy_ms.saturating_add(self.schedule.settle_ms);
+        self.run_until(end_ms);
+        // Keys are renewed at any time: a commit that was made just now is waited for.
+        if self.unsettled_since.is_some_and(|since| since.saturating_add(ON_ITS_WAY_MS) > end_ms) {
+            self.run_until(end_ms.saturating_add(ON_ITS_WAY_MS));
+        }
         if self.violation.is_none() {
             self.judge(When::AtRest);
         }
