@@ -233,7 +233,7 @@ mod tests {
                     mls::insert_group(tx.conn(), GID, StateId([2; 32]), LogId([3; 16]), 1).await?;
                     park(tx).await?;
                     let conn = tx.conn();
-                    assert!(set(conn, GID, GroupHealth::Stalled, "missing", 2).await?);
+                    assert!(set(conn, GID, (GroupHealth::Stalled, "missing"), Teller::Any, 2).await?);
                     assert!(anything_waits(conn).await?);
                     assert!(waiting_for_nothing(conn, "missing").await?.is_empty());
                     drop_parked_before(conn, 100).await?;
@@ -241,9 +241,9 @@ mod tests {
                     drop_parked_before(conn, 101).await?;
                     assert_eq!(waiting_for_nothing(conn, "missing").await?, [GID]);
                     assert!(!anything_waits(conn).await?);
-                    assert!(set(conn, GID, GroupHealth::Resyncing, "", 3).await?);
+                    assert!(set(conn, GID, (GroupHealth::Resyncing, ""), Teller::Any, 3).await?);
                     assert!(anything_waits(conn).await?);
-                    assert!(set(conn, GID, GroupHealth::Stalled, "missing", 4).await?);
+                    assert!(set(conn, GID, (GroupHealth::Stalled, "missing"), Teller::Any, 4).await?);
                     assert!(waiting_for_nothing(conn, "another reason").await?.is_empty());
                     Ok(())
                 })
