@@ -7,9 +7,9 @@ use std::{fmt::Display, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How long a condition may take unless a story says otherwise: nobody's speed is tested here, and the machine may
-/// have much else to do.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
+/// How long a condition may take unless a story says otherwise. About as long as from one periodic Tip to the next,
+/// so that what only they would repair is noticed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// What takes longer is told of, for those who look for the reason.
 const SLOW: Duration = Duration::from_secs(10);
 
